@@ -1,0 +1,5 @@
+"""The command line: one file a command; each parses, calls and prints. Nothing imports it."""
+
+from flowpatch.cli.app import main
+
+__all__ = ["main"]

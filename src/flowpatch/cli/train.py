@@ -1,0 +1,85 @@
+"""`flowpatch train`: a new run from a store, or a stopped one resumed."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flowpatch.errors import SettingsError
+from flowpatch.model.settings import ModelSettings
+from flowpatch.training.settings import TrainSettings
+
+_DEFAULT_MODEL = ModelSettings()
+_DEFAULT_TRAINING = TrainSettings()
+_CHANGED_ON_RESUME = {"max_epoch", "device"}
+
+
+def train(
+    store: Path | None = None,
+    /,
+    *,
+    run: Path | None = None,
+    resume: Path | None = None,
+    store_version: str | None = None,
+    model: Annotated[ModelSettings, Parameter(name="*")] = _DEFAULT_MODEL,
+    training: Annotated[TrainSettings, Parameter(name="*")] = _DEFAULT_TRAINING,
+) -> None:
+    """Train PatchSTG from a sample store, or go on with a stopped run.
+
+    Parameters
+    ----------
+    store
+        The sample store. With --resume: where it is now, if it was moved.
+    run
+        Folder of the new run; by default runs/STORE-TIME.
+    resume
+        Folder of a stopped run to go on with; --max-epoch and --device may change.
+    store_version
+        Version of the store to train on; by default the newest.
+    """
+    if resume is not None:
+        _resume(store, run, resume, store_version, model, training)
+        return
+    if store is None:
+        raise SettingsError("Name a store to train from, or --resume a run: flowpatch train STORE.")
+    # Imported here: --help must not wait for torch.
+    from flowpatch.store.sample_store import open_store
+    from flowpatch.training.trainer import train
+
+    opened = open_store(store, store_version)
+    run = run or Path("runs") / f"{store.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    train(opened, run, model, training)
+    print(run)
+
+
+def _resume(
+    store: Path | None,
+    run: Path | None,
+    resumed: Path,
+    store_version: str | None,
+    model: ModelSettings,
+    training: TrainSettings,
+) -> None:
+    refused = [
+        *model.model_fields_set,
+        *(training.model_fields_set - _CHANGED_ON_RESUME),
+        *(["run"] if run else []),
+        *(["store_version"] if store_version else []),
+    ]
+    if refused:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(refused))
+        raise SettingsError(
+            f"A resumed run keeps its settings: leave out {flags}, or train a new run. "
+            "Allowed with --resume: --max-epoch, --device."
+        )
+    from flowpatch.training.trainer import resume
+
+    given = training.model_fields_set
+    resume(
+        resumed,
+        store,
+        max_epoch=training.max_epoch if "max_epoch" in given else None,
+        device=training.device if "device" in given else None,
+    )
+    print(resumed)

@@ -1,0 +1,138 @@
+"""Every error that flowpatch raises on purpose.
+
+    FlowpatchError
+    ├── SettingsError (ValueError)            a flag or TOML key is wrong in itself; exit code 2
+    ├── SourceError                           the raw records
+    │   ├── SourceNotFoundError (FileNotFoundError)
+    │   ├── ColumnError (LookupError)         a column is missing or of the wrong type
+    │   ├── NodeTableError (ValueError)       keys that repeat, coordinates that are absent
+    │   └── RecordError (ValueError)          too many records dropped, or none left
+    ├── PeriodError (ValueError)              the period cannot hold the windows or splits asked for
+    ├── LayoutError (ValueError)              the nodes cannot be cut into the patches asked for
+    ├── StoreError
+    │   ├── StoreNotFoundError (FileNotFoundError)
+    │   ├── StoreExistsError (FileExistsError)
+    │   ├── StoreFormatError (ValueError)     written by a newer flowpatch
+    │   ├── StoreLockedError (BlockingIOError)
+    │   ├── StoreDamagedError (ValueError)
+    │   └── StoreWriteError (OSError)         a full disk, a lost mount
+    ├── RunError
+    │   ├── RunNotFoundError (FileNotFoundError)
+    │   ├── RunExistsError (FileExistsError)
+    │   ├── RunMismatchError (ValueError)     the run contradicts the store or the settings
+    │   ├── CheckpointDamagedError (ValueError)
+    │   └── TrainingDivergedError (ArithmeticError)
+    ├── OutputError (OSError)                 a file or folder of results cannot be written
+    ├── TrainingInterrupted                   Ctrl-C, after a checkpoint was written; exit code 130
+    └── MissingExtraError (ImportError)       an optional engine is not installed
+
+Each also subclasses the builtin that a caller would expect. A message names the bad value, what
+is allowed, and the next step. The exit code is 2 where the command line alone shows the fault,
+and 1 where it takes a look at the data.
+"""
+
+
+class FlowpatchError(Exception):
+    """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class SettingsError(FlowpatchError, ValueError):
+    """A flag, a TOML key or a combination of them is wrong in itself."""
+
+    exit_code = 2
+
+
+class SourceError(FlowpatchError):
+    """The raw records cannot be read as asked."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """No file stands behind a path or a pattern."""
+
+
+class ColumnError(SourceError, LookupError):
+    """A named column is missing, or holds something else than it should."""
+
+
+class NodeTableError(SourceError, ValueError):
+    """The node table repeats keys or gives no coordinates."""
+
+
+class RecordError(SourceError, ValueError):
+    """Too many records were dropped, or none was left."""
+
+
+class PeriodError(FlowpatchError, ValueError):
+    """The period cannot hold the windows or the splits asked for."""
+
+
+class LayoutError(FlowpatchError, ValueError):
+    """The nodes cannot be cut into the patches asked for."""
+
+
+class StoreError(FlowpatchError):
+    """A sample store cannot be opened, read or written."""
+
+
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """No sample store, or no finished version of one, is at this path."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """Something is at the path of a store to be created."""
+
+
+class StoreFormatError(StoreError, ValueError):
+    """The store was written in a format that this flowpatch does not know."""
+
+
+class StoreLockedError(StoreError, BlockingIOError):
+    """Another process is writing this store."""
+
+
+class StoreDamagedError(StoreError, ValueError):
+    """A part of the store is missing or does not decode."""
+
+
+class StoreWriteError(StoreError, OSError):
+    """The file system refused a write."""
+
+
+class RunError(FlowpatchError):
+    """A run's folder cannot be used as asked."""
+
+
+class RunNotFoundError(RunError, FileNotFoundError):
+    """No run, or no such checkpoint of it, is in this folder."""
+
+
+class RunExistsError(RunError, FileExistsError):
+    """A run is already in this folder."""
+
+
+class RunMismatchError(RunError, ValueError):
+    """The run's settings, nodes or store version contradict what it is used with."""
+
+
+class CheckpointDamagedError(RunError, ValueError):
+    """A checkpoint's bytes are not those that were written."""
+
+
+class TrainingDivergedError(RunError, ArithmeticError):
+    """The loss is no longer a number."""
+
+
+class OutputError(FlowpatchError, OSError):
+    """A file or folder of results cannot be written."""
+
+
+class TrainingInterrupted(FlowpatchError):
+    """Training was stopped from outside and left a checkpoint to resume from."""
+
+    exit_code = 130
+
+
+class MissingExtraError(FlowpatchError, ImportError):
+    """An optional engine is asked for but not installed."""

@@ -1,0 +1,105 @@
+"""Masked scores of forecasts in real units, by horizon and pooled, accumulated batch by batch.
+
+A missing label (NaN) counts nowhere. With errors e = forecast - label over the observed labels:
+
+    MAE    mean |e|
+    RMSE   sqrt(mean e^2): pooled over all horizons, and as the mean of the horizons' RMSE
+    MAPE   mean |e / label| over labels of at least `mape_floor` in size: a percentage of a label
+           near zero says nothing
+    WAPE   sum |e| / sum |label|
+
+Shape suffixes: B windows, H horizons, N nodes.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAPE_FLOOR = 1.0
+"""Labels smaller than this, in the unit of the values, are left out of MAPE."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores over `labels` observed labels; None where there was none to score."""
+
+    mae: float | None
+    rmse: float | None
+    mape: float | None
+    wape: float | None
+    labels: int
+    mape_labels: int
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of each horizon, first to last, and pooled over all of them."""
+
+    horizons: tuple[Scores, ...]
+    pooled: Scores
+    rmse_mean_of_horizons: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; horizons are numbered from 1."""
+        return {
+            "pooled": {**asdict(self.pooled), "rmse_mean_of_horizons": self.rmse_mean_of_horizons},
+            "horizons": [
+                {"horizon": number, **asdict(scores)}
+                for number, scores in enumerate(self.horizons, start=1)
+            ],
+        }
+
+
+class ScoreSums:
+    """Running sums for a ScoreTable; memory does not grow with what is scored."""
+
+    def __init__(
+        self, output_len: int, device: torch.device | str = "cpu", mape_floor: float = MAPE_FLOOR
+    ) -> None:
+        self._mape_floor = mape_floor
+        # Rows: labels, sum |e|, sum e^2, labels of MAPE, sum |e / y|, sum |y|.
+        self._sums_6H = torch.zeros(6, output_len, dtype=torch.float64, device=device)
+
+    def add(self, forecast_BHN: Tensor, labels_BHN: Tensor) -> None:
+        """Scores one batch; both in real units, labels NaN where missing."""
+        observed = ~labels_BHN.isnan()
+        labels = labels_BHN.where(observed, 0)
+        error = (forecast_BHN - labels).where(observed, 0).abs()
+        size = labels.abs()
+        large = observed & (size >= self._mape_floor)
+        relative = (error / size.clamp(min=self._mape_floor)).where(large, 0)
+        terms = (observed, error, error.square(), large, relative, size)
+        self._sums_6H += torch.stack([term.sum(dim=(0, 2), dtype=torch.float64) for term in terms])
+
+    def table(self) -> ScoreTable:
+        """The scores of everything added so far."""
+        by_horizon = self._sums_6H.T.tolist()
+        horizons = tuple(_scores(sums) for sums in by_horizon)
+        rmse = [scores.rmse for scores in horizons if scores.rmse is not None]
+        return ScoreTable(
+            horizons,
+            _scores(self._sums_6H.sum(dim=1).tolist()),
+            sum(rmse) / len(rmse) if rmse else None,
+        )
+
+
+def _scores(sums: list[float]) -> Scores:
+    labels, absolute, squared, large, relative, size = sums
+    return Scores(
+        mae=absolute / labels if labels else None,
+        rmse=(squared / labels) ** 0.5 if labels else None,
+        mape=100 * relative / large if large else None,
+        wape=100 * absolute / size if size else None,
+        labels=int(labels),
+        mape_labels=int(large),
+    )
+
+
+def masked_mae(forecast: Tensor, labels: Tensor) -> Tensor:
+    """Mean |forecast - label| over the labels that are not NaN; 0 where there is none."""
+    observed = ~labels.isnan()
+    # The label is replaced before subtracting: a NaN would survive a mask in the gradient.
+    error = (forecast - labels.where(observed, 0)).abs().where(observed, 0)
+    return error.sum() / observed.sum().clamp(min=1)

@@ -1,0 +1,1 @@
+"""The forecaster and the naive forecasts that it is measured against."""

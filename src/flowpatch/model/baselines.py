@@ -1,0 +1,108 @@
+"""Naive forecasts, called like the model: a batch in, (B, H, N) out, in real units.
+
+None looks past its origin. Where its own value is missing, a baseline falls back to the
+historical mean, so that all are scored on the same labels.
+
+Shape suffixes: B windows, T input steps, H label steps, N nodes, C steps of a week.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowpatch.series.splits import Splits
+from flowpatch.time_axis import DAYS_A_WEEK
+from flowpatch.windows.batches import Batch, Windows
+
+Forecaster = Callable[[Batch], Tensor]
+"""A batch to its (B, H, N) forecasts in real units."""
+
+
+def naive_forecasts(windows: Windows, splits: Splits) -> dict[str, Forecaster]:
+    """The four naive forecasts by name, fitted on the training period alone."""
+    mean = HistoricalMean(windows, splits)
+    day, week = windows.axis.steps_a_day, windows.axis.steps_a_week
+    return {
+        "last value": LastValue(windows, mean),
+        "same time yesterday": SameTimeBefore(windows, day, mean),
+        "same time last week": SameTimeBefore(windows, week, mean),
+        "historical mean": mean,
+    }
+
+
+class HistoricalMean:
+    """The mean of the training values at the same time of the week.
+
+    Where the training period never saw that time of the week: the node's mean at the time of day,
+    else the node's mean, else the mean of all.
+    """
+
+    def __init__(self, windows: Windows, splits: Splits) -> None:
+        self._steps_a_day = windows.axis.steps_a_day
+        first, stop = splits.bounds("train")
+        values_TN = windows.values_TN[first - windows.first_step : stop - windows.first_step]
+        steps = torch.arange(first, stop, device=windows.device)
+        time_of_day, day_of_week = windows.calendar(steps)
+        slot = day_of_week * self._steps_a_day + time_of_day
+
+        mean_N = values_TN.nanmean(dim=0).nan_to_num(nan=windows.statistics.mean)
+        by_day = _mean_by(time_of_day, values_TN, self._steps_a_day)
+        by_day = by_day.where(~by_day.isnan(), mean_N)
+        by_week = _mean_by(slot, values_TN, windows.axis.steps_a_week)
+        # The rows of a week are seven days in order, so the day's means repeat seven times.
+        by_week = by_week.where(~by_week.isnan(), by_day.repeat(DAYS_A_WEEK, 1))
+        self._mean_CN = by_week
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(B, H, N) in real units."""
+        return self._mean_CN[batch.day_of_week_BH * self._steps_a_day + batch.time_of_day_BH]
+
+
+class LastValue:
+    """The latest observed value of the input, repeated."""
+
+    def __init__(self, windows: Windows, otherwise: Forecaster) -> None:
+        self._windows, self._otherwise = windows, otherwise
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(B, H, N) in real units."""
+        window = torch.arange(-self._windows.input_len, 0, device=batch.origins_B.device)
+        steps_BT = batch.origins_B[:, None] + window - self._windows.first_step
+        values_BTN = self._windows.values_TN[steps_BT]
+        age = torch.arange(values_BTN.shape[1], device=values_BTN.device)[:, None]
+        latest_B1N = age.where(~values_BTN.isnan(), 0).amax(dim=1, keepdim=True)
+        last_B1N = values_BTN.gather(1, latest_B1N)
+        return _or_else(last_B1N.expand_as(batch.y_BHN), batch, self._otherwise)
+
+
+class SameTimeBefore:
+    """The value a whole number of periods before each label: the latest that the origin knows."""
+
+    def __init__(self, windows: Windows, period: int, otherwise: Forecaster) -> None:
+        self._windows, self._period, self._otherwise = windows, period, otherwise
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(B, H, N) in real units."""
+        ahead_H = torch.arange(batch.y_BHN.shape[1], device=batch.origins_B.device)
+        # A label more than one period ahead of its origin must go back further.
+        back_H = (ahead_H // self._period + 1) * self._period
+        steps_BH = batch.origins_B[:, None] + ahead_H - back_H - self._windows.first_step
+        values_BHN = self._windows.values_TN[steps_BH.clamp(min=0)]
+        values_BHN = values_BHN.where(steps_BH[:, :, None] >= 0, torch.nan)
+        return _or_else(values_BHN, batch, self._otherwise)
+
+
+def _or_else(values_BHN: Tensor, batch: Batch, otherwise: Forecaster) -> Tensor:
+    return values_BHN.where(~values_BHN.isnan(), otherwise(batch))
+
+
+def _mean_by(group_T: Tensor, values_TN: Tensor, groups: int) -> Tensor:
+    """(groups, N) mean of the observed values of each group, NaN where there is none."""
+    observed = ~values_TN.isnan()
+    shape = (groups, values_TN.shape[1])
+    total = torch.zeros(shape, dtype=torch.float64, device=values_TN.device)
+    count = torch.zeros(shape, dtype=torch.int32, device=values_TN.device)
+    total.index_add_(0, group_T, values_TN.nan_to_num(nan=0.0).double())
+    count.index_add_(0, group_T, observed.int())
+    return (total / count).float()

@@ -1,0 +1,1 @@
+"""Spatial patches: which node stands in which slot of which patch."""

@@ -1,0 +1,1 @@
+"""Raw records to a sample store: source -> series -> store."""

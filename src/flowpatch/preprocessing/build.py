@@ -1,0 +1,168 @@
+"""Raw records to a sample store: source -> nodes -> series, block by block -> one commit.
+
+Peak memory is bounded by the stretch of days that is gathered at a time, not by the period.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+import numpy as np
+
+from flowpatch.errors import RecordError
+from flowpatch.preprocessing.settings import PreprocessSettings
+from flowpatch.progress import say, track
+from flowpatch.series.dense import CELL_BYTES, RecordCounts, Scatter, list_causes
+from flowpatch.series.nodes import LocatedNodes, locate
+from flowpatch.series.quality import Quality, QualityScan
+from flowpatch.series.splits import Splits, split_by_ratio
+from flowpatch.sources.aggregation import Aggregate
+from flowpatch.sources.contract import RecordSource, Survey
+from flowpatch.sources.files import FilesSource
+from flowpatch.store.sample_store import SampleStore, StoreWriter, check_free
+from flowpatch.time_axis import TimeAxis
+
+GATHER_BYTES = 2**30
+"""Memory for the days that are gathered in one pass over the records."""
+
+
+def preprocess(settings: PreprocessSettings) -> SampleStore:
+    """Builds a sample store from raw records and opens it.
+
+    Raises:
+        SourceError: the records or the node table are missing or unfit.
+        PeriodError: the period cannot hold the windows and splits.
+        StoreError: the store exists, is being written, or cannot be written.
+    """
+    check_free(settings.store, overwrite=settings.overwrite)
+    source = open_source(settings)
+    located = locate(source.read_nodes())
+    survey = source.survey()
+    axis = _time_axis(settings, survey)
+    say(
+        f"{survey.records:,} records, {len(located.table):,} nodes, "
+        f"{axis.days} days from {str(axis.start)[:10]}, {axis.length:,} steps"
+    )
+    with StoreWriter(settings.store, axis, located.table, overwrite=settings.overwrite) as writer:
+        counts, quality = _write_series(settings, source, located, survey, writer)
+        splits = _splits(settings, quality)
+        store = writer.commit(
+            recipe=settings.recipe(),
+            source=source.describe(),
+            input_len=settings.input_len,
+            output_len=settings.output_len,
+            counts=counts,
+            nodes_without_coordinates=located.without_coordinates,
+            quality=quality,
+            splits=splits,
+        )
+    say(
+        f"{counts.used:,} records used, {quality.coverage:.1%} of cells observed, "
+        f"{store.bytes_on_disk() / 1e6:,.1f} MB in '{store.path}', version {store.version}"
+    )
+    return store
+
+
+def open_source(settings: PreprocessSettings) -> RecordSource:
+    """The source of raw records that the settings name."""
+    return FilesSource(
+        records=settings.records,
+        nodes=settings.nodes,
+        node_columns=settings.node_columns,
+        time_column=settings.time_column,
+        value_column=settings.value_column,
+        time_format=settings.time_format,
+        time_zone=settings.time_zone,
+        latitude_column=settings.lat_column,
+        longitude_column=settings.lng_column,
+        adcode=settings.adcode,
+        adcode_column=settings.adcode_column,
+    )
+
+
+def _time_axis(settings: PreprocessSettings, survey: Survey) -> TimeAxis:
+    """Whole days: those asked for, or those of the first and last record."""
+    if survey.first is None or survey.last is None:
+        if not survey.records:
+            raise RecordError(
+                f"'{settings.records}' holds no record{_of_city(settings)}. Check --records."
+            )
+        raise RecordError(
+            f"No instant of the {survey.records:,} records in '{settings.records}' can be read, "
+            f"such as '{survey.time_example}' in column '{settings.time_column}'. Give "
+            "--time-format, such as %Y%m%d%H%M%S, or unix_s or unix_ms for numbers."
+        )
+    first = _day(settings.start_date, survey.first)
+    last = _day(settings.end_date, survey.last)
+    stop = last + np.timedelta64(1, "D")
+    if survey.last < first or survey.first >= stop:
+        raise RecordError(
+            f"No record in the period {first} to {last}: the records run from {survey.first} to "
+            f"{survey.last}. Set --start-date and --end-date within that."
+        )
+    days = int((stop - first).astype(int))
+    return TimeAxis.of_days(first, days, settings.step_minutes, settings.time_zone)
+
+
+def _of_city(settings: PreprocessSettings) -> str:
+    return f" with {settings.adcode_column} = '{settings.adcode}'" if settings.adcode else ""
+
+
+def _day(asked: date | None, found: np.datetime64) -> np.datetime64:
+    return found.astype("datetime64[D]") if asked is None else np.datetime64(asked, "D")
+
+
+def _write_series(
+    settings: PreprocessSettings,
+    source: RecordSource,
+    located: LocatedNodes,
+    survey: Survey,
+    writer: StoreWriter,
+) -> tuple[RecordCounts, Quality]:
+    """Gathers, looks at and writes the series stretch by stretch; returns what was counted."""
+    axis, nodes = writer.axis, len(located.table)
+    counts, scan = RecordCounts(), QualityScan(axis, nodes)
+    with track("preprocess", total=survey.records, unit="records") as task:
+        for first, stop in _stretches(writer, settings.aggregate):
+            scatter = Scatter(stop - first, nodes, settings.aggregate, settings.null_value)
+            in_order = settings.aggregate == "last"
+            for block in source.read_blocks(located.index, axis, first, stop, in_order=in_order):
+                scatter.add(block)
+                task.advance(len(block.value))
+            values, stretch_counts = scatter.finish()
+            counts += stretch_counts
+            for begin in range(0, len(values), writer.block_steps):
+                block_values = values[begin : begin + writer.block_steps]
+                scan.add(first + begin, block_values)
+                writer.write(first + begin, block_values)
+    counts += RecordCounts(
+        read=survey.records - counts.read,
+        without_time=survey.without_time,
+        out_of_period=survey.records - survey.without_time - counts.read,
+    )
+    counts.check_dropped_share(settings.max_dropped_share)
+    quality = scan.finish()
+    if not quality.observed:
+        raise RecordError(
+            f"Every value is missing: none of the {counts.read:,} records fills a cell "
+            f"({_not_used(counts)}). Check --value-column, --node-columns and --null-value."
+        )
+    return counts, quality
+
+
+def _stretches(writer: StoreWriter, aggregate: Aggregate) -> Iterator[tuple[int, int]]:
+    """Stretches of whole blocks that fit the memory for gathering."""
+    block_bytes = writer.block_steps * len(writer.nodes) * CELL_BYTES[aggregate]
+    steps = max(1, GATHER_BYTES // block_bytes) * writer.block_steps
+    for first in range(0, writer.axis.length, steps):
+        yield first, min(first + steps, writer.axis.length)
+
+
+def _splits(settings: PreprocessSettings, quality: Quality) -> Splits:
+    splits = split_by_ratio(quality.first_step, quality.stop_step, settings.ratios)
+    splits.check_windows(settings.input_len, settings.output_len)
+    return splits
+
+
+def _not_used(counts: RecordCounts) -> str:
+    chosen = {"out_of_period": counts.out_of_period, "null_value": counts.null_value}
+    return list_causes({**counts.dropped, **chosen})

@@ -1,0 +1,199 @@
+"""Records scattered into a dense block of the series, value[step, node].
+
+One pass over the records in any order, by one aggregation rule. What cannot be placed is counted
+by cause.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.errors import RecordError
+from flowpatch.sources.aggregation import Aggregate
+from flowpatch.sources.contract import NODE_WITHOUT_COORDINATES, UNKNOWN_NODE, RecordBlock
+
+
+@dataclass(frozen=True)
+class RecordCounts:
+    """Where the records went: `used`, or the one cause for which each other was left out.
+
+    `repeated` counts the used ones that share their (step, node) with an earlier record.
+    """
+
+    read: int = 0
+    used: int = 0
+    repeated: int = 0
+    without_time: int = 0
+    out_of_period: int = 0
+    unknown_node: int = 0
+    node_without_coordinates: int = 0
+    not_a_number: int = 0
+    null_value: int = 0
+
+    def __add__(self, other: "RecordCounts") -> "RecordCounts":
+        return RecordCounts(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Records lost to faults in the data, by cause.
+
+        A period and a null value are the user's own choice, so what they leave out is no fault.
+        """
+        causes = ("without_time", "unknown_node", "node_without_coordinates", "not_a_number")
+        return {cause: getattr(self, cause) for cause in causes}
+
+    def check_dropped_share(self, limit: float) -> None:
+        """Refuses a build that would go on quietly without much of its data.
+
+        Raises:
+            RecordError: more than `limit` of the records were dropped.
+        """
+        dropped = sum(self.dropped.values())
+        if dropped > limit * self.read:
+            raise RecordError(
+                f"{dropped:,} of {self.read:,} records cannot be used ({dropped / self.read:.1%}): "
+                f"{list_causes(self.dropped)}. Allowed: {limit:.1%}. Mend the "
+                "records or the node table, or allow more with --max-dropped-share."
+            )
+
+
+def list_causes(causes: Mapping[str, int]) -> str:
+    """The causes that dropped any record, for a message."""
+    found = [f"{count:,} {cause.replace('_', ' ')}" for cause, count in causes.items() if count]
+    return ", ".join(found) or "none dropped"
+
+
+class Scatter:
+    """Gathers records into a block of S steps and N nodes by one aggregation rule."""
+
+    def __init__(
+        self, steps: int, nodes: int, aggregate: Aggregate, null_value: float | None = None
+    ) -> None:
+        self._shape = (steps, nodes)
+        self._null_value = np.float32(np.nan if null_value is None else null_value)
+        self._cells = _RULES[aggregate](steps * nodes)
+        self._counts = RecordCounts()
+
+    def add(self, block: RecordBlock) -> None:
+        """Places the records of a block and counts those that have no place."""
+        known = block.node >= 0
+        number = ~np.isnan(block.value)
+        null = block.value == self._null_value
+        placed = known & number & ~null
+        self._counts += RecordCounts(
+            read=len(placed),
+            used=int(placed.sum()),
+            unknown_node=int((block.node == UNKNOWN_NODE).sum()),
+            node_without_coordinates=int((block.node == NODE_WITHOUT_COORDINATES).sum()),
+            not_a_number=int((known & ~number).sum()),
+            null_value=int((known & null).sum()),
+        )
+        # A whole block is the usual case, and a slice costs it no copy.
+        chosen = slice(None) if placed.all() else placed
+        cell = block.step[chosen] * self._shape[1] + block.node[chosen]
+        instant_ms = None if block.instant_ms is None else block.instant_ms[chosen]
+        self._cells.add(cell, block.value[chosen], instant_ms)
+
+    def finish(self) -> tuple[NDArray[np.float32], RecordCounts]:
+        """(S, N) values, NaN where no record fell, and the counts by cause."""
+        values = self._cells.values()
+        filled = values.size - int(np.isnan(values).sum())
+        counts = replace(self._counts, repeated=self._counts.used - filled)
+        return values.reshape(self._shape), counts
+
+
+class _Cells(Protocol):
+    """C cells under one rule; records arrive in any order."""
+
+    def add(
+        self,
+        cell: NDArray[np.int64],
+        value: NDArray[np.float32],
+        instant_ms: NDArray[np.int64] | None,
+    ) -> None: ...
+
+    def values(self) -> NDArray[np.float32]: ...
+
+
+class _Sum:
+    def __init__(self, cells: int) -> None:
+        self._total = np.zeros(cells, dtype=np.float64)
+        self._records = np.zeros(cells, dtype=np.int32)
+
+    def add(
+        self,
+        cell: NDArray[np.int64],
+        value: NDArray[np.float32],
+        instant_ms: NDArray[np.int64] | None,  # noqa: ARG002
+    ) -> None:
+        np.add.at(self._total, cell, value.astype(np.float64))
+        np.add.at(self._records, cell, np.int32(1))
+
+    def values(self) -> NDArray[np.float32]:
+        return np.where(self._records > 0, self._combine(), np.nan).astype(np.float32)
+
+    def _combine(self) -> NDArray[np.float64]:
+        return self._total
+
+
+class _Mean(_Sum):
+    def _combine(self) -> NDArray[np.float64]:
+        return self._total / np.maximum(self._records, 1)
+
+
+class _Max:
+    def __init__(self, cells: int) -> None:
+        self._values = np.full(cells, np.nan, dtype=np.float32)
+
+    def add(
+        self,
+        cell: NDArray[np.int64],
+        value: NDArray[np.float32],
+        instant_ms: NDArray[np.int64] | None,  # noqa: ARG002
+    ) -> None:
+        np.fmax.at(self._values, cell, value)
+
+    def values(self) -> NDArray[np.float32]:
+        return self._values
+
+
+class _Last:
+    def __init__(self, cells: int) -> None:
+        self._values = np.full(cells, np.nan, dtype=np.float32)
+        self._instant_ms = np.full(cells, np.iinfo(np.int64).min)
+
+    def add(
+        self,
+        cell: NDArray[np.int64],
+        value: NDArray[np.float32],
+        instant_ms: NDArray[np.int64] | None,
+    ) -> None:
+        if instant_ms is None:
+            raise ValueError("the aggregate 'last' needs the instants of its records")
+        order = np.lexsort((value, instant_ms, cell))
+        cell, value, instant_ms = cell[order], value[order], instant_ms[order]
+        latest = np.append(cell[1:] != cell[:-1], True) if len(cell) else order.astype(bool)
+        cell, value, instant_ms = cell[latest], value[latest], instant_ms[latest]
+        known_ms, known = self._instant_ms[cell], self._values[cell]
+        newer = (instant_ms > known_ms) | ((instant_ms == known_ms) & (value > known))
+        self._instant_ms[cell[newer]] = instant_ms[newer]
+        self._values[cell[newer]] = value[newer]
+
+    def values(self) -> NDArray[np.float32]:
+        return self._values
+
+
+_RULES: dict[Aggregate, Callable[[int], _Cells]] = {
+    "mean": _Mean,
+    "sum": _Sum,
+    "max": _Max,
+    "last": _Last,
+}
+
+CELL_BYTES: dict[Aggregate, int] = {"mean": 28, "sum": 28, "max": 8, "last": 16}
+"""Peak bytes a cell while a block is gathered, the finished values included."""

@@ -1,0 +1,120 @@
+"""Strict settings: what flags and TOML keys become, checked once and frozen.
+
+Settings classes stand beside what they build (`sources/files.py`, `model/settings.py`, ...); this
+file holds what they share. A field is a flag, a TOML key and a keyword argument at once, and its
+docstring is the flag's help.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from flowpatch.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error.
+
+    Raises:
+        SettingsError: a key is unknown, missing, or its value is not allowed.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(explain(error, known=type(self).model_fields)) from None
+
+    def replace(self, **changes: Any) -> "Settings":
+        """The same settings with some keys changed, checked again."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+def explain(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """One line for each thing wrong: the key, the bad value, and what is allowed."""
+    return "\n".join(_explain_one(detail, known) for detail in error.errors())
+
+
+def _explain_one(detail: ErrorDetails, known: Iterable[str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    value = detail["input"]
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"Unknown setting '{key}'. Allowed: {', '.join(sorted(known))}."
+        case "missing":
+            return f"'{key}' is missing: give --{key.replace('_', '-')}, or the key in a TOML file."
+        case "literal_error":
+            allowed = context["expected"].replace("'", "").replace(" or ", ", ")
+            return f"Unknown {key} '{value}'. Allowed: {allowed}."
+        case "value_error":
+            # A validator of ours: the message is already whole.
+            return str(context["error"])
+    allowed = detail["msg"].removeprefix("Input ").replace("should be", "must be", 1)
+    return f"Bad value '{value}' for {key}: it {allowed}." if key else f"{detail['msg']}."
+
+
+def _split_commas(value: Any) -> Any:
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return value
+    split = [
+        piece.strip()
+        for part in parts
+        for piece in (part.split(",") if isinstance(part, str) else [str(part)])
+    ]
+    return tuple(piece for piece in split if piece)
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+"""Several names: `a,b` on the command line, `["a", "b"]` in TOML."""
+
+
+def _parse_date(value: Any) -> Any:
+    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
+        try:
+            return datetime.strptime(str(value), "%Y%m%d").date()
+        except ValueError:
+            raise ValueError(f"'{value}' is no date. Write it as 20250919 or 2025-09-19.") from None
+    return value
+
+
+Date = Annotated[date, BeforeValidator(_parse_date)]
+"""A day: `20250919` or `2025-09-19`."""
+
+
+def read_toml(path: Path, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The sections of a settings file, one for each command.
+
+    Raises:
+        SettingsError: no such file, not TOML, or a section that is no command.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"No settings file '{path}'. Check --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"Cannot read the settings file '{path}': {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"'{path}' is not valid TOML: {error}.") from None
+    allowed = sorted(sections)
+    for name, section in content.items():
+        if name not in allowed or not isinstance(section, dict):
+            raise SettingsError(
+                f"Unknown section '{name}' in '{path}'. "
+                f"Allowed: {', '.join(f'[{section}]' for section in allowed)}."
+            )
+    return content

@@ -1,0 +1,111 @@
+"""What every source of raw records gives, whatever engine stands behind it.
+
+    read_nodes()   the node table as it is written
+    survey()       how many records there are, and from when to when
+    read_blocks()  blocks of (step, node, value), in any order, for a stretch of the time axis
+
+A source finds records and numbers their steps and nodes. It drops none without a trace: what it
+cannot number is marked, and counted by whoever takes the block (`series/dense.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.time_axis import TimeAxis
+
+UNKNOWN_NODE = -1
+"""Node index of a record whose key is not in the node table."""
+
+NODE_WITHOUT_COORDINATES = -2
+"""Node index of a record whose node has no place on the map."""
+
+KeyColumn = NDArray[Any]
+"""One column of node keys: int64, or text as objects."""
+
+
+@dataclass(frozen=True)
+class NodeRecords:
+    """The node table as the source holds it: N rows, not yet checked or sorted.
+
+    `keys` has one (N,) column for each name in `key_columns`; `latitude` and `longitude` are (N,)
+    float64 degrees, NaN where the source gives none.
+    """
+
+    key_columns: tuple[str, ...]
+    keys: tuple[KeyColumn, ...]
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in (*self.keys, self.latitude, self.longitude)}
+        if len(self.keys) != len(self.key_columns) or len(lengths) != 1:
+            raise ValueError("a node table's columns differ in length or number")
+
+
+@dataclass(frozen=True)
+class NodeIndex:
+    """Which index the records of a key get: an index in the series, or NODE_WITHOUT_COORDINATES."""
+
+    key_columns: tuple[str, ...]
+    keys: tuple[KeyColumn, ...]
+    index: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How many records there are after filtering, and from when to when.
+
+    `first` and `last` are None where no record has a readable instant; `time_example` is one that
+    could not be read.
+    """
+
+    records: int
+    without_time: int
+    first: np.datetime64 | None
+    last: np.datetime64 | None
+    time_example: str | None = None
+
+
+@dataclass(frozen=True)
+class RecordBlock:
+    """K records of the stretch asked for, each array (K,).
+
+    `step` counts from the first step of the stretch; `node` is an index in the series,
+    UNKNOWN_NODE or NODE_WITHOUT_COORDINATES; `value` is NaN where the record has no number;
+    `instant_ms` is the wall-clock instant, given only where the aggregate needs an order.
+    """
+
+    step: NDArray[np.int64]
+    node: NDArray[np.int32]
+    value: NDArray[np.float32]
+    instant_ms: NDArray[np.int64] | None = None
+
+
+class RecordSource(Protocol):
+    """A place that holds raw records."""
+
+    def describe(self) -> dict[str, Any]:
+        """Which records these are, for the manifest: kind, place, size, time of last change."""
+
+    def read_nodes(self) -> NodeRecords:
+        """The node table.
+
+        Raises:
+            SourceError: it is missing or lacks a column.
+        """
+
+    def survey(self) -> Survey:
+        """Counts the records and finds their first and last instant.
+
+        Raises:
+            SourceError: the records are missing or lack a column.
+        """
+
+    def read_blocks(
+        self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
+    ) -> Iterator[RecordBlock]:
+        """The records of steps first_step .. stop_step; `in_order` asks for `instant_ms`."""

@@ -1,0 +1,94 @@
+"""Which files stand behind a path: one file, a pattern, or a folder with or without partitions."""
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flowpatch.errors import SourceError, SourceNotFoundError
+from flowpatch.sources.sql import text
+
+FileFormat = Literal["parquet", "csv"]
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".csv.zst": "csv",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of one format, in the order of their names."""
+
+    paths: tuple[Path, ...]
+    format: FileFormat
+
+    def relation(self) -> str:
+        """The DuckDB table function that reads them, hive partitions as text columns."""
+        files = ", ".join(text(glob.escape(str(path))) for path in self.paths)
+        partitions = "hive_partitioning = true, hive_types_autocast = false"
+        if self.format == "parquet":
+            return f"read_parquet([{files}], {partitions})"
+        return f"read_csv([{files}], {partitions}, header = true, all_varchar = true)"
+
+    def identity(self) -> list[dict[str, Any]]:
+        """Name, size in bytes and time of last change of each file."""
+        return [
+            {
+                "file": str(path),
+                "bytes": path.stat().st_size,
+                "changed_ns": path.stat().st_mtime_ns,
+            }
+            for path in self.paths
+        ]
+
+
+def find_files(place: str, flag: str) -> Listing:
+    """The files behind a path or pattern; `flag` is named in errors.
+
+    Raises:
+        SourceNotFoundError: nothing is there.
+        SourceError: what is there is of no known format, or of two.
+    """
+    paths = [path for path in _candidates(place, flag) if _format(path)]
+    formats = {_format(path) for path in paths}
+    if len(formats) == 1 and (file_format := formats.pop()):
+        return Listing(tuple(sorted(paths)), file_format)
+    known = ", ".join(SUFFIXES)
+    if formats:
+        raise SourceError(
+            f"'{place}' holds both Parquet and CSV files. "
+            f"Name one kind, such as '{place}/**/*.csv'."
+        )
+    raise SourceError(f"'{place}' holds no file that {flag} can read. Allowed: {known}.")
+
+
+def _candidates(place: str, flag: str) -> list[Path]:
+    path = Path(place).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return [
+            found for found in path.rglob("*") if found.is_file() and not _is_hidden(found, path)
+        ]
+    if glob.has_magic(place):
+        matches = [Path(found) for found in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+        if files := [found for found in matches if found.is_file()]:
+            return files
+        raise SourceNotFoundError(
+            f"No file matches '{place}'. Check {flag}; a pattern needs quotes in the shell."
+        )
+    raise SourceNotFoundError(f"No file or folder '{place}'. Check {flag}.")
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    # Writers leave files such as _SUCCESS, ._x.crc and _temporary/ beside the data.
+    return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+
+
+def _format(path: Path) -> FileFormat | None:
+    name = path.name.lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)

@@ -1,0 +1,1 @@
+"""The versioned, transactional home of a series, its nodes, splits and statistics."""

@@ -1,0 +1,119 @@
+"""The manifest: what made a version, kept inside that version as plain JSON."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flowpatch.errors import StoreDamagedError, StoreFormatError
+from flowpatch.series.dense import RecordCounts
+from flowpatch.series.nodes import NodeTable
+from flowpatch.series.quality import Quality
+from flowpatch.series.splits import Splits
+from flowpatch.series.statistics import Statistics
+from flowpatch.time_axis import TimeAxis
+
+FORMAT = 1
+"""Format number of a store; docs/store-format.md says what each number means."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version holds and where it came from.
+
+    `recipe` is the settings of the build, `source` the identity of the raw records, `day_hashes`
+    one hash for each day of the series, `content_hash` one for all content: equal exactly when
+    two versions hold the same series, nodes, splits and statistics, whatever built them.
+    """
+
+    code_version: str
+    recipe: dict[str, Any]
+    source: dict[str, Any]
+    axis: TimeAxis
+    key_columns: tuple[str, ...]
+    nodes: int
+    input_len: int
+    output_len: int
+    counts: RecordCounts
+    nodes_without_coordinates: int
+    quality: Quality
+    splits: Splits
+    statistics: Statistics
+    day_hashes: tuple[str, ...]
+    content_hash: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; every value is plain JSON."""
+        return {
+            "format": FORMAT,
+            "code_version": self.code_version,
+            "recipe": self.recipe,
+            "source": self.source,
+            "axis": self.axis.to_json(),
+            "key_columns": list(self.key_columns),
+            "nodes": self.nodes,
+            "input_len": self.input_len,
+            "output_len": self.output_len,
+            "counts": asdict(self.counts),
+            "nodes_without_coordinates": self.nodes_without_coordinates,
+            "quality": self.quality.to_json(),
+            "splits": self.splits.to_json(),
+            "statistics": self.statistics.to_json(),
+            "day_hashes": list(self.day_hashes),
+            "content_hash": self.content_hash,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], place: str) -> "Manifest":
+        """The manifest that `to_json` described; `place` is named in errors.
+
+        Raises:
+            StoreFormatError: a newer flowpatch wrote it.
+            StoreDamagedError: a part is missing or of the wrong type.
+        """
+        found = content.get("format")
+        if isinstance(found, int) and found > FORMAT:
+            raise StoreFormatError(
+                f"'{place}' has store format {found}, written by flowpatch "
+                f"{content.get('code_version', 'of a later version')}; this flowpatch reads "
+                f"formats up to {FORMAT}. Upgrade: pip install --upgrade flowpatch."
+            )
+        try:
+            return cls(
+                code_version=content["code_version"],
+                recipe=content["recipe"],
+                source=content["source"],
+                axis=TimeAxis.from_json(content["axis"]),
+                key_columns=tuple(content["key_columns"]),
+                nodes=content["nodes"],
+                input_len=content["input_len"],
+                output_len=content["output_len"],
+                counts=RecordCounts(**content["counts"]),
+                nodes_without_coordinates=content["nodes_without_coordinates"],
+                quality=Quality(**content["quality"]),
+                splits=Splits.from_json(content["splits"]),
+                statistics=Statistics(**content["statistics"]),
+                day_hashes=tuple(content["day_hashes"]),
+                content_hash=content["content_hash"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreDamagedError(f"The manifest of '{place}' is damaged: {error!r}.") from error
+
+
+def hash_content(
+    axis: TimeAxis,
+    nodes: NodeTable,
+    splits: Splits,
+    statistics: Statistics,
+    day_hashes: Sequence[str],
+) -> str:
+    """One SHA-256 over everything that training reads from a version."""
+    parts = [
+        axis.to_json(),
+        nodes.fingerprint(),
+        splits.to_json(),
+        statistics.to_json(),
+        list(day_hashes),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

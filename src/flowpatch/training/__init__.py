@@ -1,0 +1,1 @@
+"""Training, its checkpoints, and the scores of what was trained."""

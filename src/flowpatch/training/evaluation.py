@@ -1,0 +1,99 @@
+"""Scores of a trained run beside the naive forecasts, on one split of its store version."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowpatch.errors import PeriodError
+from flowpatch.metrics import MAPE_FLOOR, ScoreTable
+from flowpatch.model.baselines import naive_forecasts
+from flowpatch.progress import track
+from flowpatch.series.splits import SplitName
+from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.scoring import in_real_units, score
+from flowpatch.training.settings import CheckpointName
+from flowpatch.training.trainer import open_trained_store, select_device
+from flowpatch.windows.origins import origins_of
+
+MODEL = "PatchSTG"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The score tables by forecaster, the model first, all on the same labels."""
+
+    run: Path
+    checkpoint: CheckpointName
+    epoch: int
+    split: SplitName
+    windows: int
+    input_len: int
+    output_len: int
+    step_minutes: int
+    mape_floor: float
+    store: dict[str, str]
+    tables: dict[str, ScoreTable]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, in real units; shares are in per cent."""
+        return {
+            "run": str(self.run),
+            "checkpoint": self.checkpoint,
+            "epoch": self.epoch,
+            "store": self.store,
+            "split": self.split,
+            "windows": self.windows,
+            "input_len": self.input_len,
+            "output_len": self.output_len,
+            "step_minutes": self.step_minutes,
+            "mape_floor": self.mape_floor,
+            "scores": {name: table.to_json() for name, table in self.tables.items()},
+        }
+
+
+def evaluate(
+    run: str | Path,
+    split: SplitName = "test",
+    checkpoint: CheckpointName = "best",
+    store_path: Path | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    mape_floor: float = MAPE_FLOOR,
+) -> Evaluation:
+    """Scores a run's model and the naive forecasts on a split, in real units.
+
+    Raises:
+        RunNotFoundError, CheckpointDamagedError: the run cannot be read.
+        StoreNotFoundError, RunMismatchError: its store version is not there.
+        PeriodError: the split has no observed label.
+    """
+    folder = RunFolder(Path(run))
+    trained = folder.load(checkpoint)
+    store = open_trained_store(trained, store_path)
+    windows = trained.windows(store, select_device(device))
+    model = trained.model().to(windows.device).eval()
+    forecasters = {
+        MODEL: in_real_units(model, trained.statistics),
+        **naive_forecasts(windows, store.splits),
+    }
+    origins = origins_of(store.splits, split, windows.input_len, windows.output_len)
+    batch_size = batch_size or trained.train_settings.batch_size
+    with track("evaluate", total=len(origins), unit="windows") as task:
+        tables = score(
+            forecasters, windows, origins, batch_size, mape_floor, after_batch=task.advance
+        )
+    if not tables[MODEL].pooled.labels:
+        raise PeriodError(f"The split '{split}' has no observed label to score.")
+    return Evaluation(
+        run=folder.path,
+        checkpoint=checkpoint,
+        epoch=trained.progress.epoch,
+        split=split,
+        windows=len(origins),
+        input_len=windows.input_len,
+        output_len=windows.output_len,
+        step_minutes=store.axis.step_minutes,
+        mape_floor=mape_floor,
+        store={"path": str(store.path), "version": store.version},
+        tables=tables,
+    )

@@ -1,0 +1,44 @@
+"""Ctrl-C (or a scheduler's SIGTERM) noted while training, and acted on where nothing is lost."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopAskedError(Exception):
+    """Someone asked the run to stop."""
+
+
+class Interruption:
+    """Whether someone asked the run to stop; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def raise_if_asked(self) -> None:
+        """Raises StopAskedError once a signal has come."""
+        if self._asked:
+            raise StopAskedError
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            signal.default_int_handler(number, frame)
+        self._asked = True
+
+
+@contextmanager
+def noting_interruption() -> Iterator[Interruption]:
+    """Signals are noted inside this block; outside the main thread they are left alone."""
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interruption._note) for number in numbers]
+    try:
+        yield interruption
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

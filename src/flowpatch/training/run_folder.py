@@ -1,0 +1,116 @@
+"""A run's folder: where its settings, checkpoints, metrics and TensorBoard events lie.
+
+RUN/
+  settings.json        what was asked for, and the store version
+  metrics.jsonl        one row every `log_every` steps and one every epoch
+  checkpoints/         best.safetensors, last.safetensors
+  tensorboard/         the same figures as events
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flowpatch.errors import OutputError, RunExistsError, RunNotFoundError
+from flowpatch.training.checkpoint import Checkpoint
+from flowpatch.training.settings import CheckpointName
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def metrics(self) -> Path:
+        """The plain log."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def settings(self) -> Path:
+        """The settings, to read; what counts is inside the checkpoints."""
+        return self.path / "settings.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard events."""
+        return self.path / "tensorboard"
+
+    def checkpoint(self, name: CheckpointName) -> Path:
+        """The file of a checkpoint."""
+        return self.path / "checkpoints" / f"{name}.safetensors"
+
+    def create(self, settings: dict[str, Any]) -> None:
+        """Makes the folder of a new run.
+
+        Raises:
+            RunExistsError: a run, or something else, is there.
+            OutputError: the file system refused it.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunExistsError(
+                f"'{self.path}' is not empty. Give another --run, or go on with it: "
+                f"flowpatch train --resume {self.path}."
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.settings.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"Cannot write the run '{self.path}': {error}.") from error
+
+    def load(self, name: CheckpointName) -> Checkpoint:
+        """A checkpoint of the run.
+
+        Raises:
+            RunNotFoundError: no run is here, or it stopped before its first checkpoint.
+            CheckpointDamagedError: the file is damaged.
+        """
+        if not self.path.is_dir():
+            raise RunNotFoundError(f"No run at '{self.path}'. Check the path.")
+        if not self.checkpoint(name).is_file():
+            raise RunNotFoundError(
+                f"The run '{self.path}' has no checkpoint '{name}': it stopped before its first. "
+                "Train it anew in another folder."
+            )
+        return Checkpoint.load(self.checkpoint(name))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the log, oldest first; a row cut off by a crash is left out."""
+        if not self.metrics.is_file():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Adds a row to the log.
+
+        Raises:
+            OutputError: the file system refused it.
+        """
+        self._write([row], "a")
+
+    def keep_rows(self, step: int, epoch: int) -> None:
+        """Drops the rows that a stopped run wrote after its last checkpoint.
+
+        `step` steps and `epoch` whole epochs were done at that checkpoint.
+        """
+        kept = [
+            row
+            for row in self.rows()
+            if row["step"] <= step and (row["kind"] == "step" or row["epoch"] <= epoch)
+        ]
+        self._write(kept, "w")
+
+    def _write(self, rows: list[dict[str, Any]], mode: str) -> None:
+        try:
+            with self.metrics.open(mode, encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        except OSError as error:
+            raise OutputError(f"Cannot write '{self.metrics}': {error.strerror}.") from error

@@ -1,0 +1,61 @@
+"""How a forecaster is trained. Free of torch, so that `--help` need not load it."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowpatch.settings import Settings
+from flowpatch.windows.missing import Missing
+
+Positive = Annotated[int, Field(ge=1)]
+Schedule = Literal["multistep", "cosine", "constant"]
+Precision = Literal["no", "bf16", "fp16"]
+CheckpointName = Literal["best", "last"]
+"""The weights with the lowest validation MAE, or those of the last step."""
+
+MILESTONES = (1, 35, 40)
+"""Epochs after which the published schedule halves the learning rate."""
+
+
+class TrainSettings(Settings):
+    """What a run is made of, beside its model and its store."""
+
+    input_len: Positive | None = None
+    """Steps of a window before its origin; by default as the store was built."""
+    output_len: Positive | None = None
+    """Steps of a window from its origin; by default as the store was built."""
+    missing: Missing = "last"
+    """What the model sees in a missing cell: 0, the last value observed, or the mean."""
+    max_epoch: Positive = 50
+    """Epochs at most."""
+    batch_size: Positive = 32
+    """Windows of one step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    """Learning rate at the start."""
+    schedule: Schedule = "multistep"
+    """multistep halves after epochs 1, 35, 40, as published; cosine falls to 0; constant stays."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Weight decay of AdamW."""
+    clip_norm: Annotated[float, Field(ge=0)] = 5.0
+    """Largest norm of the gradient; 0 clips nothing."""
+    patience: Annotated[int, Field(ge=0)] = 10
+    """Epochs without a better validation MAE before training stops; 0 never stops early."""
+    precision: Precision = "no"
+    """Mixed precision: no is float32."""
+    device: str = "auto"
+    """auto, cpu, cuda, or one GPU such as cuda:0."""
+    seed: Annotated[int, Field(ge=0)] = 1
+    """Seed of the initial weights, the order of windows, and dropout."""
+    log_every: Positive = 50
+    """Steps between two rows of the loss in metrics.jsonl."""
+
+    def learning_rate_at(self, epoch: int, share_done: float) -> float:
+        """The learning rate of a step, from its epoch (from 0) and the share of the run done."""
+        match self.schedule:
+            case "multistep":
+                return self.learning_rate * 0.5 ** sum(epoch >= passed for passed in MILESTONES)
+            case "cosine":
+                return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share_done))
+            case "constant":
+                return self.learning_rate

@@ -1,0 +1,461 @@
+"""The training loop, on Accelerate: one run, from settings and a store version to checkpoints.
+
+The order of windows is a function of seed and epoch alone, the learning rate of the step alone,
+and a checkpoint holds the optimizer and the random state, so a resumed run goes on as if it had
+never stopped.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from numpy.typing import NDArray
+
+from flowpatch.errors import (
+    PeriodError,
+    RunMismatchError,
+    SettingsError,
+    TrainingDivergedError,
+    TrainingInterrupted,
+)
+from flowpatch.metrics import ScoreTable, masked_mae
+from flowpatch.model.settings import ModelSettings
+from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
+from flowpatch.patches.similarity import daily_profiles
+from flowpatch.progress import Task, say, track
+from flowpatch.store.sample_store import SampleStore, open_store
+from flowpatch.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    StoreReference,
+    load_optimizer_tensors,
+    load_random_tensors,
+    optimizer_tensors,
+    random_tensors,
+)
+from flowpatch.training.interruption import StopAskedError, noting_interruption
+from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.scoring import in_real_units, score
+from flowpatch.training.settings import CheckpointName, TrainSettings
+from flowpatch.windows.batches import Windows
+from flowpatch.windows.origins import origins_of
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+CHECKPOINT_SECONDS = 300
+"""A crash inside a long epoch costs at most this much work."""
+
+
+def train(
+    store: SampleStore,
+    run: str | Path,
+    model_settings: ModelSettings | None = None,
+    train_settings: TrainSettings | None = None,
+) -> Checkpoint:
+    """Trains a new run on an open store version; returns its best checkpoint.
+
+    Raises:
+        RunExistsError: the run's folder is not empty.
+        PeriodError, LayoutError, SettingsError: store and settings do not fit together.
+        TrainingInterrupted: Ctrl-C; the run can be resumed.
+        TrainingDivergedError: the loss is no longer a number.
+    """
+    model_settings = model_settings or ModelSettings()
+    train_settings = train_settings or TrainSettings()
+    model_settings.check_layout()
+    accelerator = _accelerator(train_settings)
+    windows = Windows.of_store(
+        store,
+        train_settings.input_len,
+        train_settings.output_len,
+        train_settings.missing,
+        accelerator.device,
+    )
+    model_settings.temporal_patches(windows.input_len)
+    checkpoint = Checkpoint(
+        model_settings=model_settings,
+        train_settings=train_settings,
+        input_len=windows.input_len,
+        output_len=windows.output_len,
+        steps_a_day=store.axis.steps_a_day,
+        layout=make_layout(model_settings, store, windows),
+        statistics=store.statistics,
+        nodes=store.nodes,
+        store=StoreReference.of(store),
+        weights={},
+        progress=Progress(),
+    )
+    folder = RunFolder(Path(run))
+    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
+    folder.create(
+        {
+            "store": {"path": str(store.path), "version": store.version},
+            "model": model_settings.model_dump(mode="json"),
+            "training": train_settings.model_dump(mode="json"),
+        }
+    )
+    trainer.save("last")
+    return trainer.fit()
+
+
+def resume(
+    run: str | Path,
+    store_path: Path | None = None,
+    max_epoch: int | None = None,
+    device: str | None = None,
+) -> Checkpoint:
+    """Goes on with a stopped run, on the store version that it was trained on.
+
+    `store_path` says where the store is now, `max_epoch` and `device` replace the run's own.
+
+    Raises:
+        RunNotFoundError, CheckpointDamagedError: the run cannot be read.
+        RunMismatchError: the store is not the one that the run was trained on.
+    """
+    folder = RunFolder(Path(run))
+    checkpoint = folder.load("last")
+    changes = {"max_epoch": max_epoch, "device": device}
+    settings = TrainSettings(
+        **{
+            **checkpoint.train_settings.model_dump(),
+            **{key: value for key, value in changes.items() if value is not None},
+        }
+    )
+    checkpoint = replace(checkpoint, train_settings=settings)
+    store = open_trained_store(checkpoint, store_path)
+    accelerator = _accelerator(settings)
+    windows = checkpoint.windows(store, accelerator.device)
+    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
+    folder.keep_rows(checkpoint.progress.step, checkpoint.progress.epoch)
+    return trainer.fit()
+
+
+def open_trained_store(checkpoint: Checkpoint, store_path: Path | None = None) -> SampleStore:
+    """The very store version that a checkpoint was trained on, wherever it lies now.
+
+    Raises:
+        StoreNotFoundError: it is not there.
+        RunMismatchError: what is there has other content.
+    """
+    reference = checkpoint.store
+    path = store_path or Path(reference.path)
+    store = open_store(path, reference.version)
+    if store.manifest.content_hash != reference.content_hash:
+        raise RunMismatchError(
+            f"Version {reference.version} of '{path}' has other content than the run was trained "
+            "on. Name the store that it was trained on."
+        )
+    checkpoint.check_store(store)
+    return store
+
+
+def make_layout(settings: ModelSettings, store: SampleStore, windows: Windows) -> PatchLayout:
+    """The patch layout that the settings ask for; `paper` looks at the training values."""
+    coordinates = store.nodes.coordinates
+    if settings.layout == "balanced":
+        return balanced_layout(coordinates, settings.factors)
+    return paper_layout(
+        coordinates,
+        lambda: daily_profiles(
+            _training_days(store, windows), store.axis.steps_a_day, windows.nodes
+        ),
+        settings.depth,
+        settings.leaf_size,
+        settings.factors,
+    )
+
+
+def _training_days(store: SampleStore, windows: Windows) -> Iterator[NDArray[np.float32]]:
+    """Scaled values of each whole day of the training period."""
+    first, stop = store.splits.bounds("train")
+    for begin in range(first, stop, store.axis.steps_a_day):
+        day_TN = windows.values_TN[begin : min(begin + store.axis.steps_a_day, stop)]
+        yield store.statistics.scale(day_TN).cpu().numpy()
+
+
+class Trainer:
+    """One run under way."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        checkpoint: Checkpoint,
+        store: SampleStore,
+        windows: Windows,
+        accelerator: Accelerator,
+    ) -> None:
+        self.folder, self._checkpoint = folder, checkpoint
+        self.settings, self.progress = checkpoint.train_settings, checkpoint.progress
+        self._windows, self._accelerator = windows, accelerator
+        lengths = (windows.input_len, windows.output_len)
+        self._train_origins = origins_of(store.splits, "train", *lengths)
+        self._val_origins = origins_of(store.splits, "val", *lengths)
+        # Seeded before the weights are drawn.
+        torch.manual_seed(self.settings.seed)
+        self._plain_model = checkpoint.model()
+        self._optimizer = torch.optim.AdamW(
+            self._plain_model.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        if checkpoint.resume:
+            load_optimizer_tensors(self._optimizer, checkpoint.resume)
+            load_random_tensors(checkpoint.resume)
+        self._model, self._optimizer = accelerator.prepare(self._plain_model, self._optimizer)
+        self._loss_sums = torch.tensor(
+            [self.progress.epoch_loss_sum, self.progress.logged_loss_sum],
+            dtype=torch.float64,
+            device=accelerator.device,
+        )
+        self._events: SummaryWriter | None = None
+        self._started = time.monotonic() - self.progress.seconds
+        self._saved_at = time.monotonic()
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps of one epoch; the last may have a smaller batch."""
+        return -(-len(self._train_origins) // self.settings.batch_size)
+
+    def fit(self) -> Checkpoint:
+        """Trains until the last epoch, early stopping or Ctrl-C; returns the best checkpoint."""
+        self._say_start()
+        remaining = self.settings.max_epoch - self.progress.epoch
+        windows_left = remaining * (len(self._train_origins) + len(self._val_origins))
+        with (
+            noting_interruption() as interruption,
+            _deterministic(),
+            track("train", total=windows_left, unit="windows") as task,
+        ):
+            try:
+                while not self._is_done():
+                    self._train_epoch(task, interruption.raise_if_asked)
+                    self._finish_epoch(self._validate(task, interruption.raise_if_asked))
+            except StopAskedError:
+                self.save("last")
+                raise TrainingInterrupted(
+                    f"Stopped in epoch {self.progress.epoch + 1} of {self.settings.max_epoch}, "
+                    f"nothing is lost. Go on: flowpatch train --resume {self.folder.path}"
+                ) from None
+            finally:
+                if self._events is not None:
+                    self._events.close()
+        best = self.progress
+        say(
+            f"best validation MAE {best.best_val_mae:.4g} in epoch {best.best_epoch}; "
+            f"'{self.folder.path}' is ready: flowpatch evaluate {self.folder.path}"
+        )
+        return self.folder.load("best")
+
+    def save(self, name: CheckpointName) -> None:
+        """Writes a checkpoint of this moment."""
+        epoch_loss, logged_loss = self._loss_sums.tolist()
+        self.progress = replace(
+            self.progress,
+            epoch_loss_sum=epoch_loss,
+            logged_loss_sum=logged_loss,
+            seconds=time.monotonic() - self._started,
+        )
+        resume = {**optimizer_tensors(self._optimizer), **random_tensors()}
+        replace(
+            self._checkpoint,
+            weights=self._plain_model.state_dict(),
+            progress=self.progress,
+            resume=resume if name == "last" else {},
+        ).save(self.folder.checkpoint(name))
+        self._saved_at = time.monotonic()
+
+    def _is_done(self) -> bool:
+        done, patience = self.progress.epoch, self.settings.patience
+        stale = done - self.progress.best_epoch
+        return done >= self.settings.max_epoch or bool(patience and done and stale >= patience)
+
+    def _train_epoch(self, task: Task, raise_if_asked: Callable[[], None]) -> None:
+        self._model.train()
+        order = epoch_order(self._train_origins, self.settings.seed, self.progress.epoch)
+        batch_size = self.settings.batch_size
+        for epoch_step in range(self.progress.epoch_step, self.steps_an_epoch):
+            origins = order[epoch_step * batch_size : (epoch_step + 1) * batch_size]
+            self._step(origins)
+            task.advance(len(origins))
+            if self.progress.logged_steps == self.settings.log_every:
+                task.note(f"epoch {self.progress.epoch + 1}  loss {self._log_step():.4g}")
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self.save("last")
+            raise_if_asked()
+
+    def _step(self, origins: NDArray[np.int64]) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        batch = self._windows.batch(origins)
+        forecast_BHN = in_real_units(self._model, self._windows.statistics)(batch)
+        loss = masked_mae(forecast_BHN, batch.y_BHN)
+        self._accelerator.backward(loss)
+        if self.settings.clip_norm:
+            self._accelerator.clip_grad_norm_(self._model.parameters(), self.settings.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        # Added on the device: reading it would stall the loop.
+        self._loss_sums += loss.detach()
+        self.progress = replace(
+            self.progress,
+            step=self.progress.step + 1,
+            epoch_step=self.progress.epoch_step + 1,
+            logged_steps=self.progress.logged_steps + 1,
+        )
+
+    def _learning_rate(self) -> float:
+        share_done = self.progress.step / (self.steps_an_epoch * self.settings.max_epoch)
+        return self.settings.learning_rate_at(self.progress.epoch, share_done)
+
+    def _log_step(self) -> float:
+        """Logs the mean loss since the last row, and makes sure that it is a number."""
+        loss = float(self._loss_sums[1]) / self.progress.logged_steps
+        if not np.isfinite(loss):
+            raise TrainingDivergedError(
+                f"The loss is {loss} after step {self.progress.step}. Go on from before it with a "
+                "smaller --learning-rate or --clip-norm in a new run."
+            )
+        row = {"step": self.progress.step, "epoch": self.progress.epoch + 1, "loss": loss}
+        self._log({"kind": "step", **row, "learning_rate": self._learning_rate()})
+        self._loss_sums[1] = 0
+        self.progress = replace(self.progress, logged_steps=0)
+        return loss
+
+    def _validate(self, task: Task, raise_if_asked: Callable[[], None]) -> ScoreTable:
+        self._model.eval()
+
+        def after_batch(windows: int) -> None:
+            task.advance(windows)
+            raise_if_asked()
+
+        forecaster = in_real_units(self._model, self._windows.statistics)
+        origins, batch_size = self._val_origins, self.settings.batch_size
+        tables = score(
+            {"model": forecaster}, self._windows, origins, batch_size, after_batch=after_batch
+        )
+        return tables["model"]
+
+    def _finish_epoch(self, val: ScoreTable) -> None:
+        train_mae = float(self._loss_sums[0]) / self.steps_an_epoch
+        val_mae, epoch = val.pooled.mae, self.progress.epoch + 1
+        if val_mae is None:
+            raise PeriodError(
+                "The validation split has no observed label, so no epoch can be judged best. "
+                "Choose other ratios or another period, and build the store again."
+            )
+        if not np.isfinite(val_mae):
+            raise TrainingDivergedError(
+                f"The validation MAE is {val_mae} after epoch {epoch}. Use a smaller "
+                "--learning-rate or --clip-norm."
+            )
+        best = self.progress.best_val_mae
+        is_best = best is None or val_mae < best
+        row = {
+            "kind": "epoch",
+            "step": self.progress.step,
+            "epoch": epoch,
+            "train_mae": train_mae,
+            "val_mae": val_mae,
+            "val_rmse": val.pooled.rmse,
+            "learning_rate": self._learning_rate(),
+            "seconds": round(time.monotonic() - self._started, 3),
+        }
+        self._log(row)
+        say(
+            f"epoch {epoch}/{self.settings.max_epoch}  train MAE {train_mae:.4g}  "
+            f"val MAE {val_mae:.4g}{'  best' if is_best else ''}  {row['seconds']:.0f} s"
+        )
+        self._loss_sums[0] = 0
+        self.progress = replace(self.progress, epoch=epoch, epoch_step=0)
+        if is_best:
+            self.progress = replace(self.progress, best_val_mae=val_mae, best_epoch=epoch)
+            self.save("best")
+        self.save("last")
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self.folder.append(row)
+        if self._events is None:
+            # Imported at the first row: it takes as long as everything else at start-up.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(
+                str(self.folder.tensorboard), purge_step=self.progress.step
+            )
+        for name, value in row.items():
+            if isinstance(value, float):
+                self._events.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+
+    def _say_start(self) -> None:
+        layout, epoch = self._checkpoint.layout, self.progress.epoch
+        parameters = sum(p.numel() for p in self._plain_model.parameters())
+        say(
+            f"PatchSTG, {parameters:,} parameters, {layout.patches} patches of "
+            f"{layout.patch_size}, {len(self._train_origins):,} training windows of "
+            f"{self._windows.input_len} -> {self._windows.output_len}, on {self._accelerator.device}"
+            + (f", from epoch {epoch + 1}" if self.progress.step else "")
+        )
+
+
+def epoch_order(origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """The origins in the order in which an epoch visits them: a function of seed and epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(origins)
+
+
+def _accelerator(settings: TrainSettings) -> Accelerator:
+    """Accelerate on the device asked for.
+
+    Raises:
+        SettingsError: there is no such device.
+    """
+    cpu = select_device(settings.device).type == "cpu"
+    # Accelerate keeps its state for the whole process; a second run may ask for another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=cpu, mixed_precision=settings.precision)
+
+
+def select_device(name: str) -> torch.device:
+    """The device of a name: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        SettingsError: the name is unknown or there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"Unknown device '{name}'. Allowed: auto, cpu, cuda, cuda:0, ...")
+    if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise SettingsError(
+                f"No device '{name}': torch sees {torch.cuda.device_count()} GPUs. "
+                "Use --device auto or cpu."
+            )
+        torch.cuda.set_device(device.index or 0)
+    return device
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """The same loss curve each time, on one device; put back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling every new tensor would cost a pass over memory and change no result.
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fill

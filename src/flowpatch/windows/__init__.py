@@ -1,0 +1,1 @@
+"""Windows are indices, not data: origins, and the batches gathered at them."""
