@@ -86,6 +86,9 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 def _parse_date(value: Any) -> Any:
     if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
         try:
+            # strptime alone would read 202511 as the first of January.
+            if len(str(value)) != 8:
+                raise ValueError
             return datetime.strptime(str(value), "%Y%m%d").date()
         except ValueError:
             raise ValueError(f"'{value}' is no date. Write it as 20250919 or 2025-09-19.") from None

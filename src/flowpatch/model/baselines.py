@@ -36,12 +36,18 @@ class HistoricalMean:
 
     Where the training period never saw that time of the week: the node's mean at the time of day,
     else the node's mean, else the mean of all.
+
+    Raises:
+        IndexError: the windows are a piece of the series without the whole training period.
     """
 
     def __init__(self, windows: Windows, splits: Splits) -> None:
         self._steps_a_day = windows.axis.steps_a_day
         first, stop = splits.bounds("train")
-        values_TN = windows.values_TN[first - windows.first_step : stop - windows.first_step]
+        begin, end = windows.first_step, windows.first_step + len(windows.values_TN)
+        if not begin <= first <= stop <= end:
+            raise IndexError(f"the training steps {first}..{stop} are not within {begin}..{end}")
+        values_TN = windows.values_TN[first - begin : stop - begin]
         steps = torch.arange(first, stop, device=windows.device)
         time_of_day, day_of_week = windows.calendar(steps)
         slot = day_of_week * self._steps_a_day + time_of_day

@@ -81,11 +81,11 @@ def balanced_layout(coordinates: NDArray[np.float64], patches: int | None = None
             patches against attention across them, with the least padding there.
 
     Raises:
-        LayoutError: more patches than nodes.
+        LayoutError: more patches than nodes, or none.
     """
     nodes = len(coordinates)
-    patches = patches or default_patches(nodes)
-    if patches > nodes:
+    patches = default_patches(nodes) if patches is None else patches
+    if not 1 <= patches <= nodes:
         raise LayoutError(
             f"{nodes} nodes cannot be cut into {patches} patches. "
             f"Set --factors (the number of patches) to 1..{nodes}; near {default_patches(nodes)} "
@@ -124,7 +124,12 @@ def paper_layout(
     if leaf_size < largest:
         raise LayoutError(
             f"{nodes} nodes in {leaves} leaves are up to {largest} a leaf, more than --leaf-size "
-            f"{leaf_size}. Set --leaf-size {largest} or more, or --depth {depth + 1} or more."
+            f"{leaf_size}. Set --leaf-size to {largest}..{nodes}{_or_a_depth(nodes, leaf_size)}."
+        )
+    if leaf_size > nodes:
+        raise LayoutError(
+            f"--leaf-size {leaf_size} is more than the {nodes} nodes. "
+            f"Set --leaf-size to {largest}..{nodes}; {largest} pads least."
         )
     parts = split_leaves(coordinates, depth)
     lacking = any(len(part) < leaf_size for part in parts)
@@ -156,9 +161,9 @@ def check_depth(nodes: int, depth: int) -> int:
         LayoutError: there are more leaves than nodes.
     """
     deepest = nodes.bit_length() - 1
-    if depth > deepest:
+    if not 0 <= depth <= deepest:
         raise LayoutError(
-            f"A tree of depth {depth} has {2**depth} leaves, more than the {nodes} nodes. "
+            f"--depth {depth} does not fit {nodes} nodes: it makes 2**depth leaves, none empty. "
             f"Set --depth to 0..{deepest}; {default_depth(nodes)} keeps two nodes in every leaf."
         )
     return depth
@@ -170,7 +175,7 @@ def check_factors(factors: int, leaves: int) -> int:
     Raises:
         LayoutError: they do not; the message names those that do.
     """
-    if leaves % factors:
+    if factors < 1 or leaves % factors:
         fitting = [2**power for power in range(leaves.bit_length())]
         raise LayoutError(
             f"--factors {factors} does not divide the {leaves} leaves. "
@@ -180,14 +185,19 @@ def check_factors(factors: int, leaves: int) -> int:
     return factors
 
 
+def _or_a_depth(nodes: int, leaf_size: int) -> str:
+    """The depths at which no leaf is larger than `leaf_size`, as the end of a message."""
+    depths = range(nodes.bit_length())
+    fitting = [depth for depth in depths if -(-nodes // 2**depth) <= leaf_size]
+    return f", or --depth to {fitting[0]}..{fitting[-1]}" if fitting else ""
+
+
 def _pad_nearest(part: Nodes, size: int, coordinates: NDArray[np.float64]) -> Nodes:
     if len(part) == size:
         return part
     distance = ((coordinates - coordinates[part].mean(axis=0)) ** 2).sum(axis=1)
     distance[part] = np.inf
-    # A single patch has no outside; then a node of its own is shown twice.
-    nearest = np.argmin(distance) if len(part) < len(coordinates) else part[-1]
-    return np.append(part, nearest)
+    return np.append(part, np.argmin(distance))
 
 
 def _of_parts(kind: LayoutKind, parts: list[Nodes], padded: list[Nodes]) -> PatchLayout:

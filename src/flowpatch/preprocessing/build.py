@@ -21,6 +21,9 @@ from flowpatch.sources.files import FilesSource
 from flowpatch.store.sample_store import SampleStore, StoreWriter, check_free
 from flowpatch.time_axis import TimeAxis
 
+LONGEST_DAYS = 3660
+"""Ten years. One stray record of 1970 must not stretch the axis over half a century."""
+
 GATHER_BYTES = 2**30
 """Memory for the days that are gathered in one pass over the records."""
 
@@ -100,6 +103,11 @@ def _time_axis(settings: PreprocessSettings, survey: Survey) -> TimeAxis:
             f"{survey.last}. Set --start-date and --end-date within that."
         )
     days = int((stop - first).astype(int))
+    if days > LONGEST_DAYS:
+        raise RecordError(
+            f"The period {first} to {last} is {days:,} days, more than {LONGEST_DAYS:,}: a few "
+            "records with a wrong year do that. Set --start-date and --end-date."
+        )
     return TimeAxis.of_days(first, days, settings.step_minutes, settings.time_zone)
 
 

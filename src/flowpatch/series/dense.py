@@ -50,13 +50,15 @@ class RecordCounts:
     def check_dropped_share(self, limit: float) -> None:
         """Refuses a build that would go on quietly without much of its data.
 
+        Records out of the period count for nothing: many of them would hide a bad period.
+
         Raises:
             RecordError: more than `limit` of the records were dropped.
         """
-        dropped = sum(self.dropped.values())
-        if dropped > limit * self.read:
+        dropped, asked = sum(self.dropped.values()), self.read - self.out_of_period
+        if dropped > limit * asked:
             raise RecordError(
-                f"{dropped:,} of {self.read:,} records cannot be used ({dropped / self.read:.1%}): "
+                f"{dropped:,} of {asked:,} records cannot be used ({dropped / asked:.1%}): "
                 f"{list_causes(self.dropped)}. Allowed: {limit:.1%}. Mend the "
                 "records or the node table, or allow more with --max-dropped-share."
             )
@@ -75,7 +77,8 @@ class Scatter:
         self, steps: int, nodes: int, aggregate: Aggregate, null_value: float | None = None
     ) -> None:
         self._shape = (steps, nodes)
-        self._null_value = np.float32(np.nan if null_value is None else null_value)
+        with np.errstate(over="ignore"):  # Beyond float32 it becomes inf, which no record holds.
+            self._null_value = np.float32(np.nan if null_value is None else null_value)
         self._cells = _RULES[aggregate](steps * nodes)
         self._counts = RecordCounts()
 
@@ -135,7 +138,15 @@ class _Sum:
         np.add.at(self._records, cell, np.int32(1))
 
     def values(self) -> NDArray[np.float32]:
-        return np.where(self._records > 0, self._combine(), np.nan).astype(np.float32)
+        values = np.where(self._records > 0, self._combine(), np.nan)
+        try:
+            with np.errstate(over="raise"):
+                return values.astype(np.float32)
+        except FloatingPointError:
+            raise RecordError(
+                f"A value of {np.nanmax(np.abs(values)):.3g} is too large for a float32 "
+                f"({np.finfo(np.float32).max:.3g} at most). Check --value-column and --aggregate."
+            ) from None
 
     def _combine(self) -> NDArray[np.float64]:
         return self._total

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from flowpatch.errors import ColumnError, SourceError
+from flowpatch.errors import ColumnError, SettingsError, SourceError
 from flowpatch.sources.contract import (
     UNKNOWN_NODE,
     KeyColumn,
@@ -35,8 +35,15 @@ BLOCK_ROWS = 1_000_000
 LATITUDE_NAMES = ("lat", "latitude")
 LONGITUDE_NAMES = ("lng", "lon", "long", "longitude")
 
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999: what lies beyond is no instant, such as milliseconds read as seconds."""
+
 ColumnTypes = dict[str, str]
 """Column name -> DuckDB type."""
+
+WHOLE_NUMBERS = {
+    f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")
+} | {"INTEGER", "UINTEGER"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,10 @@ class FilesSource:
     """Records and node table in files.
 
     `time_format` is None for what DuckDB reads by itself (`2025-09-19 08:00:00` and its kin), a
-    strptime format for other text, or `unix_s` / `unix_ms` for numbers. A record or node belongs
-    to the city if its `adcode_column` equals `adcode`, where one is given.
+    strptime format for other text, or `unix_s` / `unix_ms` for numbers; a column of native
+    instants needs none. An instant that names its zone or offset is converted to `time_zone`,
+    any other is taken as wall-clock time there. A record or node belongs to the city if its
+    `adcode_column` equals `adcode`, where one is given.
     """
 
     records: str
@@ -129,7 +138,7 @@ class FilesSource:
         begin, end = axis.instant_of(first_step), axis.instant_of(stop_step)
         begin_ms = int(begin.astype("datetime64[ms]").astype(np.int64))
         keys = [
-            f"{_as_key(name, column)} AS key_{i}"
+            f"{_as_key(name, self._record_types[name], column)} AS key_{i}"
             for i, (name, column) in enumerate(zip(self.node_columns, nodes.keys, strict=True))
         ]
         joined = " AND ".join(f"r.key_{i} = n.key_{i}" for i in range(len(keys)))
@@ -150,6 +159,9 @@ class FilesSource:
         connection.execute("SET TimeZone = 'UTC'")
         # Nothing downstream depends on the order of the records, and keeping it costs memory.
         connection.execute("SET preserve_insertion_order = false")
+        # DuckDB 2.0 lets its CSV reader do a TRY_CAST as if it were a CAST: one bad value would
+        # end the build.
+        connection.execute("SET disabled_optimizers = 'type_pushdown'")
         return connection
 
     @cached_property
@@ -170,7 +182,26 @@ class FilesSource:
         _require(self.value_column, types, where, "--value-column")
         if self.adcode is not None:
             _require(self.adcode_column, types, where, "--adcode-column")
+        self._check_every_file()
         return types
+
+    def _check_every_file(self) -> None:
+        """Read by name, a column that a file lacks would be empty there without a word."""
+        files = self._record_files
+        if files.format != "parquet" or len(files.paths) == 1:
+            return
+        used = [*self.node_columns, self.time_column, self.value_column, self.adcode_column]
+        query = f"""
+            SELECT name, count(DISTINCT file_name) FROM parquet_schema({files.sql_paths})
+            WHERE name IN ({", ".join(map(text, used))}) GROUP BY name ORDER BY name"""
+        with self._reading(self.records):
+            found = self._connection.sql(query).fetchall()
+        for name, count in found:
+            if count < len(files.paths) and (name != self.adcode_column or self.adcode is not None):
+                raise ColumnError(
+                    f"Column '{name}' is in {count} of the {len(files.paths)} files of "
+                    f"'{self.records}' only. Write it into all of them, or read fewer files."
+                )
 
     @property
     def _record_condition(self) -> str:
@@ -185,25 +216,52 @@ class FilesSource:
     def _instant(self) -> str:
         """The SQL of a record's wall-clock instant, NULL where it cannot be read."""
         column, kind = identifier(self.time_column), self._record_types[self.time_column]
-        if self.time_format in ("unix_s", "unix_ms"):
-            return self._from_unix(f"TRY_CAST({column} AS BIGINT)")
-        if kind == "VARCHAR" and self.time_format:
-            return f"TRY_STRPTIME({column}, {text(self.time_format)})"
-        if kind == "VARCHAR":
-            return f"TRY_CAST({column} AS TIMESTAMP)"
-        if kind == "TIMESTAMP WITH TIME ZONE":
-            return f"({column} AT TIME ZONE {text(self.time_zone)})"
+        if kind in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"):
+            return self._local(f"CAST({column} AS TIMESTAMPTZ)")
         if kind.startswith("TIMESTAMP") or kind == "DATE":
             return f"CAST({column} AS TIMESTAMP)"
+        if self.time_format in ("unix_s", "unix_ms"):
+            return self._from_unix(column)
+        if self.time_format:
+            return _in_calendar(self._from_pattern(f"CAST({column} AS VARCHAR)", self.time_format))
+        if kind == "VARCHAR":
+            return _in_calendar(self._from_text(column))
         raise ColumnError(
             f"Column '{self.time_column}' of '{self.records}' is {kind}, not a time. Give "
-            "--time-format unix_s or unix_ms for seconds or milliseconds since 1970, or name "
-            f"another --time-column. Columns there: {', '.join(self._record_types)}."
+            "--time-format unix_s or unix_ms for seconds or milliseconds since 1970, a pattern "
+            "such as %Y%m%d%H%M for numbers like 202509190800, or name another --time-column. "
+            f"Columns there: {', '.join(self._record_types)}."
         )
 
-    def _from_unix(self, number: str) -> str:
-        milliseconds = f"({number} * 1000)" if self.time_format == "unix_s" else number
-        return f"(make_timestamptz({milliseconds} * 1000) AT TIME ZONE {text(self.time_zone)})"
+    def _local(self, instant: str) -> str:
+        return f"({instant} AT TIME ZONE {text(self.time_zone)})"
+
+    def _from_unix(self, column: str) -> str:
+        # A fraction of a second is cut off: rounded, it could end in the next step.
+        factor = 1000 if self.time_format == "unix_s" else 1
+        ms = f"TRY_CAST(floor(TRY_CAST({column} AS DOUBLE) * {factor}) AS BIGINT)"
+        valid = f"CASE WHEN {ms} BETWEEN {FIRST_MS} AND {LAST_MS} THEN {ms} END"
+        return self._local(f"make_timestamptz(({valid}) * 1000)")
+
+    def _from_pattern(self, column: str, pattern: str) -> str:
+        try:
+            query = f"SELECT typeof(TRY_STRPTIME('', {text(pattern)}))"
+            ((kind,),) = self._connection.sql(query).fetchall()
+        except duckdb.Error as error:
+            raise SettingsError(
+                f"Bad --time-format '{pattern}': {_summary(error)}. Allowed: a strptime pattern "
+                "such as %Y%m%d%H%M%S, or unix_s or unix_ms for numbers."
+            ) from error
+        parsed = f"TRY_STRPTIME({column}, {text(pattern)})"
+        return self._local(parsed) if kind == "TIMESTAMP WITH TIME ZONE" else parsed
+
+    def _from_text(self, column: str) -> str:
+        # A sign or letter behind the hour is an offset or a zone, which a cast would ignore.
+        return (
+            f"CASE WHEN regexp_matches({column}, ':.*[-+A-Za-z]') "
+            f"THEN {self._local(f'TRY_CAST({column} AS TIMESTAMPTZ)')} "
+            f"ELSE TRY_CAST({column} AS TIMESTAMP) END"
+        )
 
     def _types(self, files: Listing) -> ColumnTypes:
         with self._reading(str(files.paths[0])):
@@ -224,8 +282,7 @@ class FilesSource:
         try:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise SourceError(f"Cannot read '{place}': {first_line}") from error
+            raise SourceError(f"Cannot read '{place}': {_summary(error)}") from error
 
 
 def _require(name: str, types: ColumnTypes, where: str, flag: str) -> str:
@@ -237,11 +294,28 @@ def _require(name: str, types: ColumnTypes, where: str, flag: str) -> str:
     return name
 
 
-def _as_key(name: str, keys: KeyColumn) -> str:
+def _summary(error: Exception) -> str:
+    """What went wrong, without the advice on DuckDB's own options that follows an empty line."""
+    lines = str(error).strip().split("\n\n")[0].splitlines()
+    return "; ".join(line.strip() for line in lines[:3]) or type(error).__name__
+
+
+def _in_calendar(instant: str) -> str:
+    """NULL for what DuckDB takes for an instant and no calendar holds, such as 'infinity'."""
+    first, last = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999'"
+    return f"CASE WHEN ({instant}) BETWEEN {first} AND {last} THEN ({instant}) END"
+
+
+def _as_key(name: str, kind: str, keys: KeyColumn) -> str:
     """The SQL of a record's key, in the type of the node table's keys."""
-    if keys.dtype == np.int64:
-        return f"TRY_CAST({identifier(name)} AS BIGINT)"
-    return f"CAST({identifier(name)} AS VARCHAR)"
+    column = identifier(name)
+    if keys.dtype != np.int64:
+        return f"CAST({column} AS VARCHAR)"
+    number = f"TRY_CAST({column} AS BIGINT)"
+    if kind in WHOLE_NUMBERS:
+        return number
+    # A cast rounds: 7.6 is not node 8.
+    return f"CASE WHEN TRY_CAST({column} AS DOUBLE) = {number} THEN {number} END"
 
 
 def _key_column(column: pa.ChunkedArray, name: str) -> KeyColumn:

@@ -26,13 +26,23 @@ class Listing:
     paths: tuple[Path, ...]
     format: FileFormat
 
+    @property
+    def sql_paths(self) -> str:
+        """The SQL list of the paths, as they are and not as patterns."""
+        return f"[{', '.join(text(glob.escape(str(path))) for path in self.paths)}]"
+
     def relation(self) -> str:
-        """The DuckDB table function that reads them, hive partitions as text columns."""
-        files = ", ".join(text(glob.escape(str(path))) for path in self.paths)
-        partitions = "hive_partitioning = true, hive_types_autocast = false"
+        """The DuckDB table function that reads them, hive partitions as text columns.
+
+        Files of one folder may differ in a column's type: by name, DuckDB reads the type that
+        holds all of them, where it would else round fractions to the first file's integers. In
+        CSV, `#` begins no comment: as the first sign of a key it would cost its record.
+        """
+        files = f"{self.sql_paths}, hive_partitioning = true, hive_types_autocast = false"
         if self.format == "parquet":
-            return f"read_parquet([{files}], {partitions})"
-        return f"read_csv([{files}], {partitions}, header = true, all_varchar = true)"
+            by_name = f"union_by_name = {len(self.paths) > 1}"
+            return f"read_parquet({files}, {by_name}, binary_as_string = true)"
+        return f"read_csv({files}, header = true, all_varchar = true, comment = '')"
 
     def identity(self) -> list[dict[str, Any]]:
         """Name, size in bytes and time of last change of each file."""
@@ -67,6 +77,9 @@ def find_files(place: str, flag: str) -> Listing:
 
 
 def _candidates(place: str, flag: str) -> list[Path]:
+    if not place.strip():
+        # As a path, nothing would be the current folder: a shell variable that is not set.
+        raise SourceNotFoundError(f"{flag} '{place}' is empty. Give a file, a pattern or a folder.")
     path = Path(place).expanduser()
     if path.is_file():
         return [path]
@@ -76,12 +89,24 @@ def _candidates(place: str, flag: str) -> list[Path]:
         ]
     if glob.has_magic(place):
         matches = [Path(found) for found in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        if files := [found for found in matches if found.is_file()]:
+        folder = _fixed_part(path)
+        # A pattern such as _*.csv asks for hidden files; any other does not mean them.
+        hidden_too = _is_hidden(path, folder)
+        if files := [
+            found
+            for found in matches
+            if found.is_file() and (hidden_too or not _is_hidden(found, folder))
+        ]:
             return files
         raise SourceNotFoundError(
             f"No file matches '{place}'. Check {flag}; a pattern needs quotes in the shell."
         )
     raise SourceNotFoundError(f"No file or folder '{place}'. Check {flag}.")
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first part that holds a wildcard."""
+    return next(parent for parent in pattern.parents if not glob.has_magic(str(parent)))
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

@@ -399,7 +399,8 @@ class Trainer:
         say(
             f"PatchSTG, {parameters:,} parameters, {layout.patches} patches of "
             f"{layout.patch_size}, {len(self._train_origins):,} training windows of "
-            f"{self._windows.input_len} -> {self._windows.output_len}, on {self._accelerator.device}"
+            f"{self._windows.input_len} -> {self._windows.output_len} steps, "
+            f"on {self._accelerator.device}"
             + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
 

@@ -40,7 +40,9 @@ class Batch:
         if (
             self.y_BHN.shape != (windows, output_len, nodes)
             or self.time_of_day_BT.shape != (windows, input_len)
+            or self.day_of_week_BT.shape != (windows, input_len)
             or self.time_of_day_BH.shape != (windows, output_len)
+            or self.day_of_week_BH.shape != (windows, output_len)
             or self.origins_B.shape != (windows,)
         ):
             raise ValueError("the parts of a batch differ in shape")
@@ -121,7 +123,8 @@ class Windows:
                 f"origins {origins.min()}..{origins.max()} reach outside the series: "
                 f"allowed {lowest}..{highest}"
             )
-        origins_B = torch.from_numpy(origins).to(self.device, non_blocking=True)
+        # A copy, as torch takes neither a reversed view nor one that is read-only.
+        origins_B = torch.from_numpy(origins.copy()).to(self.device, non_blocking=True)
         steps = origins_B[:, None] + self._offsets
         values = self.values_TN[steps - self.first_step]
         time_of_day, day_of_week = self.calendar(steps)

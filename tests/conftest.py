@@ -1,0 +1,56 @@
+"""What all tests share: where real data lies, and a small city with its store."""
+
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+# The machine may be busy; a slow example is no fault.
+hypothesis.settings.register_profile("flowpatch", deadline=None)
+hypothesis.settings.load_profile("flowpatch")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and reference cases beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder of shared data at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def small_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """records.parquet and nodes.csv: 12 nodes, 5 days of 30-minute steps, some cells missing.
+
+    Values follow the time of day and the node, so that a forecaster has something to learn.
+    """
+    folder = tmp_path_factory.mktemp("city")
+    generator = np.random.default_rng(7)
+    steps, nodes = 5 * 48, 12
+    instants = np.datetime64("2025-03-03T00:00", "ms") + np.arange(steps) * np.timedelta64(30, "m")
+    day = 20 + 12 * np.sin(2 * np.pi * np.arange(steps) / 48)[:, None] * np.linspace(
+        0.5, 1.5, nodes
+    )
+    values = generator.poisson(day)
+    step, node = np.nonzero(generator.random((steps, nodes)) < 0.95)
+    pq.write_table(
+        pa.table(
+            {
+                "sensor_id": 100 + node,
+                "passts_time": pa.array(instants[step], pa.timestamp("ms")),
+                "flow_label": pa.array(values[step, node], pa.int32()),
+            }
+        ),
+        folder / "records.parquet",
+    )
+    rows = [
+        f"{100 + i},{56.1 + generator.random() / 10:.6f},{10.1 + generator.random() / 10:.6f}"
+        for i in range(nodes)
+    ]
+    (folder / "nodes.csv").write_text("\n".join(["sensor_id,lat,lng", *rows]) + "\n")
+    return folder
