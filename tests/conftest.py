@@ -54,3 +54,24 @@ def small_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "nodes.csv").write_text("\n".join(["sensor_id,lat,lng", *rows]) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(small_city: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of `small_city`. Tests that write to it work on a copy."""
+    from flowpatch.preprocessing.build import preprocess
+    from flowpatch.preprocessing.settings import PreprocessSettings
+
+    store = tmp_path_factory.mktemp("store") / "city.store"
+    preprocess(
+        PreprocessSettings(
+            records=str(small_city / "records.parquet"),
+            nodes=str(small_city / "nodes.csv"),
+            node_columns="sensor_id",
+            step_minutes=30,
+            input_len=8,
+            output_len=4,
+            store=store,
+        )
+    )
+    return store

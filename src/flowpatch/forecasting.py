@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowpatch.errors import PeriodError
+from flowpatch.errors import PeriodError, SettingsError
 from flowpatch.series.nodes import NodeTable
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.time_axis import Instants
@@ -82,7 +82,7 @@ def _store(trained: Checkpoint, path: Path | None) -> SampleStore:
 
 def _origin_step(store: SampleStore, origin: str | np.datetime64 | None, input_len: int) -> int:
     last = store.splits.stop
-    step = last if origin is None else store.axis.step_of(np.datetime64(origin))
+    step = last if origin is None else store.axis.step_of(_instant(origin))
     first = store.splits.first + input_len
     if not first <= step <= last:
         raise PeriodError(
@@ -99,3 +99,14 @@ def _values_around(
     values_TN = store.read(origin - input_len, origin)
     future_HN = np.full((output_len, values_TN.shape[1]), np.nan, dtype=np.float32)
     return np.concatenate([values_TN, future_HN])
+
+
+def _instant(origin: str | np.datetime64) -> np.datetime64:
+    if isinstance(origin, np.datetime64):
+        return origin
+    try:
+        return np.datetime64(origin, "m")
+    except ValueError:
+        raise SettingsError(
+            f"The origin '{origin}' is no instant. Write it as 2025-09-25T08:00."
+        ) from None

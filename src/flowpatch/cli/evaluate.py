@@ -13,8 +13,9 @@ from flowpatch.training.settings import CheckpointName
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from flowpatch.metrics import ScoreTable
     from flowpatch.training.evaluation import Evaluation
+
+_METRICS = {"MAE": "mae", "RMSE": "rmse", "MAPE %": "mape", "WAPE %": "wape"}
 
 
 def evaluate(
@@ -85,8 +86,9 @@ def _print_tables(found: "Evaluation") -> None:
         f"{found.split} split, {found.windows:,} windows of {found.input_len} -> "
         f"{found.output_len} steps of {found.step_minutes} min, weights of epoch {found.epoch}"
     )
+    for name, metric in _METRICS.items():
+        console.print(_horizon_table(found, name, metric))
     console.print(_pooled_table(found))
-    console.print(_horizon_table(found))
     labels = next(iter(found.tables.values())).pooled
     console.print(
         f"{labels.labels:,} labels; MAPE over the {labels.mape_labels:,} of at least "
@@ -99,37 +101,28 @@ def _pooled_table(found: "Evaluation") -> "Table":
 
     table = Table(title="All horizons together")
     table.add_column("forecast")
-    for name in ("MAE", "RMSE", "RMSE, mean of horizons", "MAPE %", "WAPE %"):
+    for name in (*_METRICS, "RMSE, mean of horizons"):
         table.add_column(name, justify="right")
     for name, scores in found.tables.items():
-        pooled = scores.pooled
-        figures = (
-            pooled.mae, pooled.rmse, scores.rmse_mean_of_horizons, pooled.mape, pooled.wape,
-        )  # fmt: skip
-        table.add_row(name, *map(_figure, figures))
+        pooled = [getattr(scores.pooled, metric) for metric in _METRICS.values()]
+        table.add_row(name, *map(_figure, [*pooled, scores.rmse_mean_of_horizons]))
     return table
 
 
-def _horizon_table(found: "Evaluation") -> "Table":
+def _horizon_table(found: "Evaluation", name: str, metric: str) -> "Table":
     from rich.table import Table
 
-    table = Table(title="MAE / RMSE / MAPE % by horizon")
+    table = Table(title=f"{name} by horizon")
     table.add_column("step", justify="right")
-    table.add_column("minutes", justify="right")
-    for name in found.tables:
-        table.add_column(name, justify="right")
+    for forecaster in found.tables:
+        table.add_column(forecaster, justify="right")
     for horizon in range(found.output_len):
+        scores = [table.horizons[horizon] for table in found.tables.values()]
         table.add_row(
             str(horizon + 1),
-            str((horizon + 1) * found.step_minutes),
-            *(_cell(scores, horizon) for scores in found.tables.values()),
+            *(_figure(getattr(one, metric)) for one in scores),
         )
     return table
-
-
-def _cell(scores: "ScoreTable", horizon: int) -> str:
-    one = scores.horizons[horizon]
-    return " / ".join(map(_figure, (one.mae, one.rmse, one.mape)))
 
 
 def _figure(value: float | None) -> str:

@@ -1,8 +1,8 @@
 """Raw records in Parquet or CSV files, read through DuckDB: the embedded default.
 
-Covers text and native timestamps and any number of key columns; which files there are is left to
-`listing.py`. CSV is read as text and converted here, so that one bad value is a counted record
-and not the end of the build.
+Covers any number of key columns; which files there are is left to `listing.py`, how a time column
+is read to `instants.py`. CSV is read as text and converted here, so that one bad value is a
+counted record and not the end of the build.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from flowpatch.sources.contract import (
     RecordBlock,
     Survey,
 )
+from flowpatch.sources.instants import instant_sql
 from flowpatch.sources.listing import Listing, find_files
 from flowpatch.sources.sql import identifier, text
 from flowpatch.time_axis import TimeAxis
@@ -34,9 +35,6 @@ BLOCK_ROWS = 1_000_000
 
 LATITUDE_NAMES = ("lat", "latitude")
 LONGITUDE_NAMES = ("lng", "lon", "long", "longitude")
-
-FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
-"""The years 1 to 9999: what lies beyond is no instant, such as milliseconds read as seconds."""
 
 ColumnTypes = dict[str, str]
 """Column name -> DuckDB type."""
@@ -215,35 +213,21 @@ class FilesSource:
     @cached_property
     def _instant(self) -> str:
         """The SQL of a record's wall-clock instant, NULL where it cannot be read."""
-        column, kind = identifier(self.time_column), self._record_types[self.time_column]
-        if kind in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS"):
-            return self._local(f"CAST({column} AS TIMESTAMPTZ)")
-        if kind.startswith("TIMESTAMP") or kind == "DATE":
-            return f"CAST({column} AS TIMESTAMP)"
-        if self.time_format in ("unix_s", "unix_ms"):
-            return self._from_unix(column)
-        if self.time_format:
-            return _in_calendar(self._from_pattern(f"CAST({column} AS VARCHAR)", self.time_format))
-        if kind == "VARCHAR":
-            return _in_calendar(self._from_text(column))
-        raise ColumnError(
-            f"Column '{self.time_column}' of '{self.records}' is {kind}, not a time. Give "
-            "--time-format unix_s or unix_ms for seconds or milliseconds since 1970, a pattern "
-            "such as %Y%m%d%H%M for numbers like 202509190800, or name another --time-column. "
-            f"Columns there: {', '.join(self._record_types)}."
+        kind = self._record_types[self.time_column]
+        found = instant_sql(
+            self.time_column, kind, self.time_format, self.time_zone, self._pattern_type
         )
+        if found is None:
+            raise ColumnError(
+                f"Column '{self.time_column}' of '{self.records}' is {kind}, not a time. Give "
+                "--time-format unix_s or unix_ms for seconds or milliseconds since 1970, a "
+                "pattern such as %Y%m%d%H%M for numbers like 202509190800, or name another "
+                f"--time-column. Columns there: {', '.join(self._record_types)}."
+            )
+        return found
 
-    def _local(self, instant: str) -> str:
-        return f"({instant} AT TIME ZONE {text(self.time_zone)})"
-
-    def _from_unix(self, column: str) -> str:
-        # A fraction of a second is cut off: rounded, it could end in the next step.
-        factor = 1000 if self.time_format == "unix_s" else 1
-        ms = f"TRY_CAST(floor(TRY_CAST({column} AS DOUBLE) * {factor}) AS BIGINT)"
-        valid = f"CASE WHEN {ms} BETWEEN {FIRST_MS} AND {LAST_MS} THEN {ms} END"
-        return self._local(f"make_timestamptz(({valid}) * 1000)")
-
-    def _from_pattern(self, column: str, pattern: str) -> str:
+    def _pattern_type(self, pattern: str) -> str:
+        """The type of instant that a strptime pattern gives."""
         try:
             query = f"SELECT typeof(TRY_STRPTIME('', {text(pattern)}))"
             ((kind,),) = self._connection.sql(query).fetchall()
@@ -252,16 +236,7 @@ class FilesSource:
                 f"Bad --time-format '{pattern}': {_summary(error)}. Allowed: a strptime pattern "
                 "such as %Y%m%d%H%M%S, or unix_s or unix_ms for numbers."
             ) from error
-        parsed = f"TRY_STRPTIME({column}, {text(pattern)})"
-        return self._local(parsed) if kind == "TIMESTAMP WITH TIME ZONE" else parsed
-
-    def _from_text(self, column: str) -> str:
-        # A sign or letter behind the hour is an offset or a zone, which a cast would ignore.
-        return (
-            f"CASE WHEN regexp_matches({column}, ':.*[-+A-Za-z]') "
-            f"THEN {self._local(f'TRY_CAST({column} AS TIMESTAMPTZ)')} "
-            f"ELSE TRY_CAST({column} AS TIMESTAMP) END"
-        )
+        return str(kind)
 
     def _types(self, files: Listing) -> ColumnTypes:
         with self._reading(str(files.paths[0])):
@@ -298,12 +273,6 @@ def _summary(error: Exception) -> str:
     """What went wrong, without the advice on DuckDB's own options that follows an empty line."""
     lines = str(error).strip().split("\n\n")[0].splitlines()
     return "; ".join(line.strip() for line in lines[:3]) or type(error).__name__
-
-
-def _in_calendar(instant: str) -> str:
-    """NULL for what DuckDB takes for an instant and no calendar holds, such as 'infinity'."""
-    first, last = "TIMESTAMP '0001-01-01'", "TIMESTAMP '9999-12-31 23:59:59.999'"
-    return f"CASE WHEN ({instant}) BETWEEN {first} AND {last} THEN ({instant}) END"
 
 
 def _as_key(name: str, kind: str, keys: KeyColumn) -> str:

@@ -227,7 +227,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, index, entry = name.split("/")
-            state.setdefault(int(index), {})[entry] = tensor
+            state.setdefault(int(index), {})[entry] = tensor.clone()
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
