@@ -5,9 +5,10 @@ file holds what they share. A field is a flag, a TOML key and a keyword argument
 docstring is the flag's help.
 """
 
+import re
 import tomllib
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,15 +85,15 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 
 
 def _parse_date(value: Any) -> Any:
-    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
-        try:
-            # strptime alone would read 202511 as the first of January.
-            if len(str(value)) != 8:
-                raise ValueError
-            return datetime.strptime(str(value), "%Y%m%d").date()
-        except ValueError:
-            raise ValueError(f"'{value}' is no date. Write it as 20250919 or 2025-09-19.") from None
-    return value
+    if not isinstance(value, int | str):
+        return value
+    try:
+        # fromisoformat also reads weeks (2025W10), which nobody means here.
+        if not re.fullmatch(r"\d{8}|\d{4}-\d\d-\d\d", str(value)):
+            raise ValueError
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"'{value}' is no date. Write it as 20250919 or 2025-09-19.") from None
 
 
 Date = Annotated[date, BeforeValidator(_parse_date)]

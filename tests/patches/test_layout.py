@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from flowpatch.errors import LayoutError
 from flowpatch.patches.kdtree import split_equal, split_leaves
 from flowpatch.patches.layout import (
-    LAYOUT_KINDS,
     PatchLayout,
     balanced_layout,
     default_depth,
@@ -270,7 +269,3 @@ def test_a_node_may_stand_at_any_slot_that_shows_it() -> None:
     layout = PatchLayout("balanced", np.array([[0, 1], [2, 0]]), np.array([3, 1, 2]))
     assert (layout.patches, layout.patch_size) == (2, 2)
     assert layout.padding_share == pytest.approx(1 / 3)
-
-
-def test_the_kinds_are_the_two_of_the_settings() -> None:
-    assert LAYOUT_KINDS == ("balanced", "paper")

@@ -3,16 +3,26 @@
 A command's module is imported when that command runs, so `flowpatch --help` loads none of them.
 """
 
+import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
+from cyclopts.exceptions import (
+    CoercionError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
+from flowpatch.cli.printing import visible
 from flowpatch.errors import FlowpatchError, SettingsError
 
 COMMANDS = {
@@ -37,7 +47,7 @@ def build_app() -> App:
         help=_HELP,
         help_format="markdown",
         version=_version,
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative_iterable=()),
     )
     for name, summary in COMMANDS.items():
         app.command(f"flowpatch.cli.{name}:{name}", name=name, help=summary)
@@ -46,49 +56,97 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 done, 1 failed, 2 misused, 130 interrupted."""
-    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    # Exits when the error is forgotten: its frames hold engines that complain at a late end.
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(tokens: list[str]) -> int:
     debug = _take_flag(tokens, "--debug")
     try:
         app = build_app()
         if config := _take_option(tokens, "--config"):
             app.config = (_read_config(Path(config)),)
+        _print_any_name()
         app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        # Here a full disk can still be told; at the very end Python could only complain.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except FlowpatchError as error:
-        _fail(str(error), error.exit_code, debug)
+        return _fail(str(error), error.exit_code, debug)
     except CycloptsError as error:
-        _fail(_plain(error), 2, debug)
+        return _fail(_plain(error), 2, debug)
     except BrokenPipeError:
         # The reader of a pipe went away, as `head` does; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
     except KeyboardInterrupt:
-        _fail("Interrupted.", 130, debug)
+        return _fail("Interrupted.", 130, debug)
     except MemoryError:
-        _fail("Out of memory. Use a smaller --batch-size, or a shorter period.", 1, debug)
+        return _fail("Out of memory. Use a smaller --batch-size, or a shorter period.", 1, debug)
+    except OSError as error:
+        _drop_output()
+        place = f"use '{error.filename}'" if error.filename else "write"
+        what = error.strerror or str(error)
+        return _fail(f"Cannot {place}: {what}. Check path, permissions and space.", 1, debug)
     except Exception as error:
-        _fail(
+        return _fail(
             f"{type(error).__name__}: {error}\nThis is a fault of flowpatch. "
             "Run again with --debug and report what it shows.",
             1,
             debug,
         )
-    sys.exit(0)
+    return 0
 
 
-def _fail(message: str, exit_code: int, debug: bool) -> NoReturn:
+def _fail(message: str, exit_code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(exit_code)
+    print(f"error: {visible(message)}", file=sys.stderr)
+    return exit_code
+
+
+def _print_any_name() -> None:
+    """A name that the output's encoding lacks is written with escapes, not refused."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """What is still buffered would fail once more at the end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(error: CycloptsError) -> str:
-    """The message alone: no frames, no types, no links."""
+    """What is wrong, what is allowed, and the next step: no frames, no types, no links."""
     from pydantic import ValidationError
 
     from flowpatch.settings import explain
 
-    cause = error.__cause__
-    return explain(cause) if isinstance(cause, ValidationError) else str(error).strip()
+    command = " ".join(["flowpatch", *(error.command_chain or ())])
+    if isinstance(error.__cause__, ValidationError):
+        # A misspelt flag often is why a setting is missing.
+        unknown = [token for token in error.unused_tokens or () if token.startswith("--")]
+        lines = [f"Unknown option {token}. See {command} --help." for token in unknown]
+        return "\n".join([*lines, explain(error.__cause__)])
+    match error:
+        case MissingArgumentError(keyword=str(flag)):
+            return f"{flag} needs a value. One that begins with a hyphen is given as {flag}=VALUE."
+        case MissingArgumentError(argument=argument) if argument is not None:
+            flag = argument.name
+            also = ", or the key in a TOML file" if flag.startswith("--") else ""
+            return f"{flag} is missing: give it{also}. See {command} --help."
+        case UnknownOptionError(token=token) if token.source != "cli":
+            key = ".".join(re.findall(r"\[(.*?)\]", token.keyword or ""))
+            hint = "".join(re.findall(r"Did you mean --(.*)\?", str(error))).replace("-", "_")
+            return f"Unknown key '{key}' in '{token.source}'. " + (
+                f"Did you mean '{hint}'?" if hint else f"Allowed are the flags of {command} --help."
+            )
+        case UnusedCliTokensError(unused_tokens=[token, *_]):
+            return f"Unexpected argument '{token}'. See {command} --help."
+        case CoercionError(token=token, target_type=kind) if token and kind in (int, float):
+            number = "whole number" if kind is int else "number"
+            return f"Bad value '{token.value}' for {token.keyword}: it must be a {number}."
+    return f"{str(error).strip()} See {command} --help."
 
 
 def _take_flag(tokens: list[str], flag: str) -> bool:
@@ -107,6 +165,8 @@ def _take_option(tokens: list[str], option: str) -> str | None:
             raise SettingsError(f"{option} needs the path of a TOML file.")
         taken = value if equals else tokens[position + 1]
         del tokens[position : position + (1 if equals else 2)]
+        if any(token.partition("=")[0] == option for token in tokens):
+            raise SettingsError(f"{option} is given twice. Put all sections into one file.")
         return taken
     return None
 

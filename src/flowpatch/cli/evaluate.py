@@ -1,11 +1,13 @@
 """`flowpatch evaluate`: a run's scores beside the naive forecasts, as a table or as JSON."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flowpatch.cli.printing import show
 from flowpatch.errors import OutputError, SettingsError
 from flowpatch.series.splits import SplitName
 from flowpatch.training.settings import CheckpointName
@@ -28,7 +30,7 @@ def evaluate(
     batch_size: int | None = None,
     device: str = "auto",
     mape_floor: float = 1.0,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     out: Path | None = None,
 ) -> None:
     """Score a run beside the naive forecasts, in real units.
@@ -56,8 +58,10 @@ def evaluate(
     """
     if batch_size is not None and batch_size < 1:
         raise SettingsError(f"Bad value '{batch_size}' for batch_size: it must be 1 or more.")
-    if mape_floor <= 0:
+    if not 0 < mape_floor < math.inf:
         raise SettingsError(f"Bad value '{mape_floor}' for mape_floor: it must be above 0.")
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise OutputError(f"Cannot write '{out}': no file in a folder that exists. Check --out.")
     # Imported here: --help must not wait for torch.
     from flowpatch.training.evaluation import evaluate
 
@@ -79,20 +83,14 @@ def _write(path: Path, content: str) -> None:
 
 
 def _print_tables(found: "Evaluation") -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(
-        f"{found.split} split, {found.windows:,} windows of {found.input_len} -> "
-        f"{found.output_len} steps of {found.step_minutes} min, weights of epoch {found.epoch}"
-    )
-    for name, metric in _METRICS.items():
-        console.print(_horizon_table(found, name, metric))
-    console.print(_pooled_table(found))
     labels = next(iter(found.tables.values())).pooled
-    console.print(
+    show(
+        f"{found.split} split, {found.windows:,} windows of {found.input_len} -> "
+        f"{found.output_len} steps of {found.step_minutes} min, weights of epoch {found.epoch}",
+        *(_horizon_table(found, name, metric) for name, metric in _METRICS.items()),
+        _pooled_table(found),
         f"{labels.labels:,} labels; MAPE over the {labels.mape_labels:,} of at least "
-        f"{found.mape_floor:g}."
+        f"{found.mape_floor:g}.",
     )
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flowpatch.cli.printing import show, visible
+
 if TYPE_CHECKING:
     from flowpatch.store.sample_store import SampleStore
 
@@ -15,7 +17,7 @@ def inspect(
     /,
     *,
     version: str | None = None,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Show what a sample store holds: period, nodes, coverage, quality, splits, versions.
 
@@ -99,15 +101,15 @@ def describe(store: "SampleStore") -> dict[str, Any]:
 
 
 def _print(content: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(show_header=False, title=f"Sample store {content['path']}", title_justify="left")
+    title = f"Sample store {visible(content['path'])}"
+    table = Table(show_header=False, title=title, title_justify="left")
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, lines in _sections(content).items():
-        table.add_row(name, "\n".join(lines))
-    Console().print(table)
+        table.add_row(name, "\n".join(map(visible, lines)))
+    show(table)
 
 
 def _sections(content: dict[str, Any]) -> dict[str, list[str]]:
@@ -162,8 +164,8 @@ def _sections(content: dict[str, Any]) -> dict[str, list[str]]:
         ],
         "window": ["{input_len} -> {output_len} steps".format(**content["window"])],
         "size": [
-            f"{sizes['bytes_on_disk'] / 1e6:,.1f} MB on disk, all versions together; "
-            f"{sizes['bytes_in_memory'] / 1e6:,.1f} MB in memory"
+            f"{_size(sizes['bytes_on_disk'])} on disk, all versions together; "
+            f"{_size(sizes['bytes_in_memory'])} in memory"
         ],
         "versions": [
             f"{info['version']}  {info['written_at']}  {info['message']}"
@@ -171,3 +173,7 @@ def _sections(content: dict[str, Any]) -> dict[str, list[str]]:
         ],
         "content hash": [content["content_hash"]],
     }
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"

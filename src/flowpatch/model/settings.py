@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from flowpatch.errors import SettingsError
-from flowpatch.patches.layout import LayoutKind
+from flowpatch.patches.kinds import LayoutKind
 from flowpatch.settings import Settings
 
 Positive = Annotated[int, Field(ge=1)]

@@ -15,17 +15,14 @@ How settings become a layout is here too, with defaults drawn from the number of
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.errors import LayoutError
 from flowpatch.patches.kdtree import Nodes, split_equal, split_leaves
+from flowpatch.patches.kinds import LayoutKind
 from flowpatch.patches.similarity import pad_leaves
-
-LayoutKind = Literal["balanced", "paper"]
-LAYOUT_KINDS: tuple[LayoutKind, ...] = get_args(LayoutKind)
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,8 @@ class FilesSource:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         connection = duckdb.connect()
         connection.execute("SET TimeZone = 'UTC'")
+        # The one progress display is ours; DuckDB's own would write into a pipe.
+        connection.execute("SET enable_progress_bar = false")
         # Nothing downstream depends on the order of the records, and keeping it costs memory.
         connection.execute("SET preserve_insertion_order = false")
         # DuckDB 2.0 lets its CSV reader do a TRY_CAST as if it were a CAST: one bad value would

@@ -19,30 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowpatch.errors import OutputError
 from flowpatch.progress import track
-from flowpatch.settings import Settings
+from flowpatch.settings import Date, Settings
 from flowpatch.sources.simulated_files import is_node_table, write_nodes, write_records
-from flowpatch.sources.simulated_flow import MINUTES_PER_DAY, Traffic, generator
+from flowpatch.sources.simulated_flow import Traffic, generator
 from flowpatch.sources.simulated_network import build_network
-
-
-def _read_date(value: Any) -> Any:
-    """`2025-03-03` and `20250303`, which pydantic would take for seconds since 1970."""
-    if not isinstance(value, str | int):
-        return value
-    try:
-        return date.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError(f"Bad date '{value}'. Write it as 2025-03-03 or 20250303.") from None
-
-
-Date = Annotated[date, BeforeValidator(_read_date)]
-"""A day: `2025-03-03` or `20250303` on the command line, a date in TOML."""
+from flowpatch.time_axis import MINUTES_A_DAY, check_step_minutes
 
 
 class SimulateSettings(Settings):
@@ -74,12 +61,7 @@ class SimulateSettings(Settings):
     @field_validator("step_minutes")
     @classmethod
     def _divides_a_day(cls, step_minutes: int) -> int:
-        if MINUTES_PER_DAY % step_minutes:
-            raise ValueError(
-                f"Bad value '{step_minutes}' for step_minutes: it must divide the "
-                f"{MINUTES_PER_DAY} minutes of a day. Choose for example 1, 5, 15 or 60."
-            )
-        return step_minutes
+        return check_step_minutes(step_minutes)
 
     @model_validator(mode="after")
     def _days_exist(self) -> "SimulateSettings":
@@ -104,7 +86,7 @@ class SimulateSettings(Settings):
     @property
     def observed_cells(self) -> int:
         """About how many cells have a record, when the records are not thinned."""
-        cells = self.nodes * self.days * (MINUTES_PER_DAY // self.step_minutes)
+        cells = self.nodes * self.days * (MINUTES_A_DAY // self.step_minutes)
         return round(cells * (1 - self.missing))
 
     def records_of_day(self, day: int) -> int | None:

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.sources.simulated_network import Network
+from flowpatch.time_axis import MINUTES_A_DAY
 
 Purpose = Literal[
     "network", "scale", "mixture", "bumps", "before", "disturbance", "missing", "records", "order"
 ]
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
-MINUTES_PER_DAY = 1440
 CELLS_PER_BLOCK = 2_000_000
 """Work is done in blocks of about this many cells, so that temporary arrays stay small."""
 
@@ -111,7 +111,7 @@ class Traffic:
             missing: the share of cells without any record.
             target: about how many records to make; None: one in each observed cell.
         """
-        steps, nodes = MINUTES_PER_DAY // self._step_minutes, len(self._scale_N)
+        steps, nodes = MINUTES_A_DAY // self._step_minutes, len(self._scale_N)
         observed_TN = observed_cells(
             steps, nodes, missing, self._step_minutes, generator(self._seed, "missing", day)
         )
@@ -166,7 +166,7 @@ class Traffic:
 
 def daily_profile(weekday: int, step_minutes: int) -> NDArray[np.float32]:
     """(T, P) how much of each part of the profile a step has; Monday is 0."""
-    minute = np.arange(MINUTES_PER_DAY) + 0.5
+    minute = np.arange(MINUTES_A_DAY) + 0.5
     kind = max(0, weekday - 4)
     parts = [
         weights[kind] * np.exp(-0.5 * np.square((minute - peak) / width))

@@ -25,7 +25,8 @@ def writer_lock(store: Path) -> Iterator[None]:
         StoreLockedError: another process holds it; the message names process, host and time.
         StoreWriteError: the lock file cannot be written.
     """
-    store = store.absolute()
+    # Resolved: two names of one folder must meet at one lock.
+    store = store.resolve()
     path = store.with_name(f".{store.name}.writer.lock")
     lock = FileLock(path)
     try:
@@ -35,14 +36,24 @@ def writer_lock(store: Path) -> Iterator[None]:
             f"'{store}' is being written by {_holder(path)}. Wait for it, or stop it."
         ) from None
     except OSError as error:
-        raise StoreWriteError(f"Cannot write beside '{store}': {error}.") from error
+        raise _refused(store, error) from error
     try:
-        path.write_text(_this_process())
+        try:
+            path.write_text(_this_process())
+        except OSError as error:
+            raise _refused(store, error) from error
         yield
     finally:
         # Removed while still held: filelock notices a lock file that lost its name and retries.
         path.unlink(missing_ok=True)
         lock.release()
+
+
+def _refused(store: Path, error: OSError) -> StoreWriteError:
+    return StoreWriteError(
+        f"Cannot write the lock file beside '{store}': {error.strerror}. Free some space, check "
+        "the permissions of its folder, or give another --store."
+    )
 
 
 def _this_process() -> str:
@@ -54,5 +65,5 @@ def _holder(path: Path) -> str:
     try:
         found = json.loads(path.read_text())
         return f"process {found['process']} on {found['host']} since {found['since']}"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "another process"

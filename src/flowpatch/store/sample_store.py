@@ -28,10 +28,11 @@ import icechunk
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from flowpatch.errors import (
     StoreDamagedError,
+    StoreError,
     StoreExistsError,
     StoreNotFoundError,
     StoreWriteError,
@@ -51,12 +52,15 @@ CHUNK_BYTES = 8 * 2**20
 """Largest chunk: a few in flight fit a CPU cache's reach, and a read is spread over all cores."""
 BLOCK_BYTES = 2**20
 """Smallest write: below it a chunk costs more in bookkeeping than in bytes."""
+CHECKSUM = Crc32cCodec()
+"""Behind the compression of every array: a flipped bit is an error, not another value."""
 _OWN_NAMES = {
     "value", "time", "node", "latitude", "longitude", "step_count", "step_mean", "step_m2",
 }  # fmt: skip
 
 # Icechunk warns on every local store that committers must not meet; `writer_lock` sees to that.
-icechunk.set_logs_filter("error")
+# Its other log lines repeat what its exceptions say.
+icechunk.set_logs_filter("off")
 
 
 @dataclass(frozen=True)
@@ -225,8 +229,14 @@ class StoreWriter:
 
     def write(self, first_step: int, values: NDArray[np.float32]) -> None:
         """Writes the (S, N) values of whole blocks that begin at `first_step`."""
-        if first_step % self.block_steps:
+        stop = first_step + len(values)
+        whole = stop % self.block_steps == 0 or stop == self.axis.length
+        if first_step % self.block_steps or not (0 <= first_step < stop <= self.axis.length):
             raise ValueError(f"a block starts at a multiple of {self.block_steps} steps")
+        if not whole or values.shape[1] != len(self.nodes):
+            raise ValueError(
+                f"a block is ({self.block_steps}, {len(self.nodes)}), the last shorter"
+            )
         with _writing(self.path):
             self._value[first_step : first_step + len(values)] = values
         self.moments.set(first_step, values)
@@ -247,6 +257,8 @@ class StoreWriter:
         splits: Splits,
     ) -> SampleStore:
         """Makes everything written the newest version, at once, and opens it."""
+        if "" in self._day_hashes:
+            raise ValueError(f"day {self._day_hashes.index('')} was not written")
         statistics = self.moments.statistics(*splits.bounds("train"))
         content_hash = hash_content(self.axis, self.nodes, splits, statistics, self._day_hashes)
         manifest = Manifest(
@@ -286,7 +298,10 @@ class StoreWriter:
             dtype="float32",
             chunks=(chunk_steps(self.axis, len(self.nodes)), len(self.nodes)),
             fill_value=float("nan"),
-            compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=4),
+            compressors=[
+                BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=4),
+                CHECKSUM,
+            ],
             dimension_names=("time", "node"),
             attributes={"coordinates": " ".join(["latitude", "longitude", *names[1:], *names[:1]])},
         )
@@ -316,6 +331,7 @@ class StoreWriter:
             name,
             shape=values.shape,
             dtype=str if values.dtype == object else values.dtype,
+            compressors=[ZstdCodec(level=1), CHECKSUM],
             dimension_names=dimensions,
             attributes=attributes or {},
         )
@@ -328,7 +344,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     Raises:
         StoreExistsError: a store, or something that is no store, is there.
     """
-    if not path.exists():
+    if not _is_there(path, StoreWriteError):
         return
     if _has_version(path):
         if not overwrite:
@@ -369,18 +385,21 @@ def hash_values(values: NDArray[np.float32]) -> str:
 def _key_array_names(key_columns: Sequence[str]) -> list[str]:
     """The array that holds each key column; `node` itself where the key is one column.
 
-    A column whose name is no plain word, or is taken, must not steer where an array is written.
+    A column whose name is no plain word, or is taken, must not steer where an array is written;
+    nor must one named `key_1` take the place of the second column.
     """
     if len(key_columns) == 1:
         return ["node"]
     return [
-        name if name.isidentifier() and name not in _OWN_NAMES else f"key_{position}"
+        f"key_{position}"
+        if name in _OWN_NAMES or name.startswith("key_") or not name.isidentifier()
+        else name
         for position, name in enumerate(key_columns)
     ]
 
 
 def _open_repository(path: Path) -> icechunk.Repository:
-    if not path.exists():
+    if not _is_there(path, StoreNotFoundError):
         raise StoreNotFoundError(
             f"No sample store at '{path}'. Build one: flowpatch preprocess --store {path} ..."
         )
@@ -388,6 +407,17 @@ def _open_repository(path: Path) -> icechunk.Repository:
         raise StoreNotFoundError(f"'{path}' is no sample store. Check the path.")
     with _reading(path):
         return icechunk.Repository.open(icechunk.local_filesystem_storage(str(path)))
+
+
+def _is_there(path: Path, refusal: type[StoreError]) -> bool:
+    """Whether anything is at a path, a broken link included."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        raise refusal(f"No sample store can be at '{path}': {_first_line(error)}.") from error
+    return True
 
 
 def _is_repository(path: Path) -> bool:
@@ -421,11 +451,13 @@ def _versions(path: Path, repository: icechunk.Repository) -> list[VersionInfo]:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (icechunk.IcechunkError, KeyError, RuntimeError, ValueError, OSError) as error:
-        if isinstance(error, StoreDamagedError):
-            raise
+    except (StoreError, MemoryError):
+        raise
+    # Damaged metadata may parse into anything, so that Zarr trips over it anywhere.
+    except Exception as error:
         raise StoreDamagedError(
-            f"The sample store '{path}' is damaged or unreadable: {_first_line(error)}"
+            f"The sample store '{path}' is damaged or unreadable: {_first_line(error)}. Check the "
+            "disk, take an older version or a copy, or build it again in another folder."
         ) from error
 
 
@@ -434,16 +466,26 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (icechunk.IcechunkError, OSError) as error:
-        free = shutil.disk_usage(
-            next(p for p in (path, *path.absolute().parents) if p.exists())
-        ).free
+        free = _free_bytes(path) / 1e6
         raise StoreWriteError(
-            f"Cannot write the sample store '{path}' ({free / 1e6:,.0f} MB free there): "
-            f"{_first_line(error)}. Nothing was committed. Free some space or check the "
-            "permissions, then build again."
+            f"Cannot write the sample store '{path}' ({free:,.0f} MB free there): "
+            f"{_first_line(error)}. Nothing was committed. Free some space, check the permissions, "
+            "or give another --store; then build again."
         ) from error
 
 
+def _free_bytes(path: Path) -> int:
+    for place in (path.absolute(), *path.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            continue
+    return 0
+
+
 def _first_line(error: Exception) -> str:
+    """What went wrong, without the frames and drawings that Icechunk adds."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = [line.strip(" |│╰╭-▶→×") for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].removeprefix("x ").rstrip(".") if lines else type(error).__name__

@@ -205,6 +205,8 @@ class Trainer:
             self._plain_model.parameters(),
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            # One kernel for all parameters: a tenth of a small model's step.
+            fused=True,
         )
         if checkpoint.resume:
             load_optimizer_tensors(self._optimizer, checkpoint.resume)
