@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Quiet but for errors.
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # Compiled once and shared by the workers; one torch thread each, or they fight over the cores.
 TEST_WORKERS ?= 2
 
@@ -38,9 +39,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[demo]'
+	@echo 'Installing into $(VENV), about a minute ...'
+	@$(PIP) -e '.[demo]'
 	@touch $@
 
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[test]'
+	@echo 'Installing into $(VENV), about a minute ...'
+	@$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.demo-installed

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from flowpatch.store.sample_store import SampleStore as SampleStore
     from flowpatch.store.sample_store import open_store as open_store
     from flowpatch.training.evaluation import evaluate as evaluate
+    from flowpatch.training.runs import resume as resume
+    from flowpatch.training.runs import train as train
     from flowpatch.training.settings import TrainSettings as TrainSettings
-    from flowpatch.training.trainer import resume as resume
-    from flowpatch.training.trainer import train as train
     from flowpatch.windows.batches import Windows as Windows
     from flowpatch.windows.origins import origins_of as origins_of
 
@@ -38,9 +38,9 @@ _HOMES = {
     "open_store": "store.sample_store",
     "origins_of": "windows.origins",
     "preprocess": "preprocessing.build",
-    "resume": "training.trainer",
+    "resume": "training.runs",
     "simulate": "sources.simulated",
-    "train": "training.trainer",
+    "train": "training.runs",
 }
 
 __all__ = sorted(_HOMES)

@@ -15,10 +15,11 @@ from flowpatch.series.nodes import NodeTable
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.time_axis import Instants
 from flowpatch.training.checkpoint import Checkpoint
+from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.runs import open_trained_store
 from flowpatch.training.scoring import in_real_units
 from flowpatch.training.settings import CheckpointName
-from flowpatch.training.trainer import open_trained_store, select_device
 from flowpatch.windows.batches import Windows
 
 

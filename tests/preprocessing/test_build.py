@@ -31,7 +31,8 @@ from flowpatch.errors import (
 from flowpatch.preprocessing import build
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
-from flowpatch.store.sample_store import SampleStore, StoreWriter, open_store
+from flowpatch.store.sample_store import SampleStore, open_store
+from flowpatch.store.writer import StoreWriter
 
 
 def settings_of(folder: Path, store: Path, **changes: Any) -> PreprocessSettings:
@@ -174,7 +175,7 @@ def test_xarray_reads_labelled_time_nodes_and_places(aarhus: SampleStore) -> Non
 def test_the_same_input_gives_the_same_content_in_one_stretch_or_many(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aggregate: str
 ) -> None:
-    monkeypatch.setattr("flowpatch.store.sample_store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
     stores = [preprocess(settings_of(city, tmp_path / n, aggregate=aggregate)) for n in "ab"]
     monkeypatch.setattr(build, "GATHER_BYTES", 1)
     stores.append(preprocess(settings_of(city, tmp_path / "c", aggregate=aggregate)))
@@ -188,7 +189,7 @@ def test_a_tiny_memory_does_cut_the_axis(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above would mean nothing otherwise."""
-    monkeypatch.setattr("flowpatch.store.sample_store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
     monkeypatch.setattr(build, "GATHER_BYTES", 1)
     store = preprocess(settings_of(city, tmp_path / "a"))
     with StoreWriter(tmp_path / "b", store.axis, store.nodes, overwrite=False) as writer:

@@ -32,18 +32,16 @@ from flowpatch.series.quality import Quality
 from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import StepMoments
 from flowpatch.store import manifest as manifest_module
-from flowpatch.store.manifest import hash_content
-from flowpatch.store.sample_store import (
+from flowpatch.store.arrays import (
     BLOCK_BYTES,
     CHUNK_BYTES,
-    SampleStore,
-    StoreWriter,
     block_days,
-    check_free,
     chunk_steps,
     hash_values,
-    open_store,
 )
+from flowpatch.store.manifest import hash_content
+from flowpatch.store.sample_store import SampleStore, open_store
+from flowpatch.store.writer import StoreWriter, check_free
 from flowpatch.time_axis import TimeAxis
 
 QUALITY = Quality(0, 1, 1, 1.0, 0.0, 1.0, 0, 0, 0, 0, 0, 0, 0, "2025-03-03", 1.0)
@@ -112,7 +110,7 @@ def recomputed_hash(store: SampleStore) -> str:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """One day a block, so that a small series has several."""
-    monkeypatch.setattr("flowpatch.store.sample_store.BLOCK_BYTES", 1)
+    monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
 
 
 # --- there and back -------------------------------------------------------------------------------
@@ -402,12 +400,13 @@ import sys
 import numpy as np
 from pathlib import Path
 from flowpatch.series.nodes import NodeTable
-from flowpatch.store import sample_store
+from flowpatch.store import arrays
+from flowpatch.store.writer import StoreWriter
 from flowpatch.time_axis import TimeAxis
-sample_store.BLOCK_BYTES = 1
+arrays.BLOCK_BYTES = 1
 axis = TimeAxis.of_days(np.datetime64("2025-03-03"), 3, 360)
 nodes = NodeTable(("sensor_id",), (np.arange(5),), np.zeros(5), np.zeros(5))
-with sample_store.StoreWriter(Path(sys.argv[1]), axis, nodes, overwrite=True) as writer:
+with StoreWriter(Path(sys.argv[1]), axis, nodes, overwrite=True) as writer:
     writer.write(0, np.random.default_rng(0).random((4, 5)).astype(np.float32))
     print("writing", flush=True)
     sys.stdin.read()
@@ -547,7 +546,7 @@ def test_a_newer_format_is_refused_with_the_version_that_reads_it(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(manifest_module, "FORMAT", 2)
-        patched.setattr("flowpatch.store.sample_store.installed_version", lambda _: "7.8.9")
+        patched.setattr("flowpatch.store.writer.installed_version", lambda _: "7.8.9")
         build(tmp_path / "s", example(), nodes_of([1] * 5))
     with pytest.raises(StoreFormatError, match=r"format 2, written by flowpatch 7.8.9.*up to 1"):
         open_store(tmp_path / "s")
@@ -563,7 +562,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
     values = np.random.default_rng(5).normal(size=(3 * 24, 100)).astype(np.float32)
     nodes = nodes_of(list(range(100)), [f"杭{i * 7919}" for i in range(100)], names=("a", "b"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("flowpatch.store.sample_store.BLOCK_BYTES", 1)
+        patched.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
         return build(path, values, nodes, 60)
 
 

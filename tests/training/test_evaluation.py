@@ -13,8 +13,8 @@ from flowpatch.model.settings import ModelSettings
 from flowpatch.store.sample_store import open_store
 from flowpatch.training.evaluation import MODEL, evaluate
 from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.runs import train
 from flowpatch.training.settings import TrainSettings
-from flowpatch.training.trainer import train
 
 
 @pytest.fixture(scope="module")

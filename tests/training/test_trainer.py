@@ -30,9 +30,11 @@ from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.store.sample_store import open_store
 from flowpatch.training.checkpoint import Checkpoint
+from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
-from flowpatch.training.trainer import epoch_order, resume, select_device, train
+from flowpatch.training.trainer import epoch_order
 
 TINY = ModelSettings(layers=1, input_dims=8, node_dims=4, tod_dims=2, dow_dims=2)
 SHORT = TrainSettings(max_epoch=3, batch_size=8, learning_rate=0.01, log_every=2, device="cpu")
@@ -138,7 +140,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     run = tmp_path / "killed"
     code = (
         "import sys; from flowpatch.store.sample_store import open_store;"
-        "from flowpatch.training.trainer import train;"
+        "from flowpatch.training.runs import train;"
         "from flowpatch.model.settings import ModelSettings as M;"
         "from flowpatch.training.settings import TrainSettings as T;"
         f"train(open_store({str(small_store)!r}), {str(run)!r}, M(**{TINY.model_dump()!r}),"

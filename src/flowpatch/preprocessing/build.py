@@ -18,7 +18,8 @@ from flowpatch.series.splits import Splits, split_by_ratio
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.sources.contract import RecordSource, Survey
 from flowpatch.sources.files import FilesSource
-from flowpatch.store.sample_store import SampleStore, StoreWriter, check_free
+from flowpatch.store.sample_store import SampleStore
+from flowpatch.store.writer import StoreWriter, check_free
 from flowpatch.time_axis import TimeAxis
 
 LONGEST_DAYS = 3660

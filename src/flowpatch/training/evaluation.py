@@ -9,10 +9,11 @@ from flowpatch.metrics import MAPE_FLOOR, ScoreTable
 from flowpatch.model.baselines import naive_forecasts
 from flowpatch.progress import track
 from flowpatch.series.splits import SplitName
+from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.runs import open_trained_store
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
-from flowpatch.training.trainer import open_trained_store, select_device
 from flowpatch.windows.origins import origins_of
 
 MODEL = "PatchSTG"

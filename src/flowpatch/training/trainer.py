@@ -1,49 +1,36 @@
-"""The training loop, on Accelerate: one run, from settings and a store version to checkpoints.
+"""The training loop, on Accelerate: one run under way.
 
 The order of windows is a function of seed and epoch alone, the learning rate of the step alone,
 and a checkpoint holds the optimizer and the random state, so a resumed run goes on as if it had
-never stopped.
+never stopped. How a run begins is left to `runs.py`.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from numpy.typing import NDArray
 
-from flowpatch.errors import (
-    PeriodError,
-    RunMismatchError,
-    SettingsError,
-    TrainingDivergedError,
-    TrainingInterrupted,
-)
+from flowpatch.errors import PeriodError, TrainingDivergedError, TrainingInterrupted
 from flowpatch.metrics import ScoreTable, masked_mae
-from flowpatch.model.settings import ModelSettings
-from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
-from flowpatch.patches.similarity import daily_profiles
 from flowpatch.progress import Task, say, track
-from flowpatch.store.sample_store import SampleStore, open_store
+from flowpatch.store.sample_store import SampleStore
 from flowpatch.training.checkpoint import (
     Checkpoint,
-    Progress,
-    StoreReference,
     load_optimizer_tensors,
     load_random_tensors,
     optimizer_tensors,
     random_tensors,
 )
+from flowpatch.training.device import deterministic
 from flowpatch.training.interruption import StopAskedError, noting_interruption
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
-from flowpatch.training.settings import CheckpointName, TrainSettings
+from flowpatch.training.settings import CheckpointName
 from flowpatch.windows.batches import Windows
 from flowpatch.windows.origins import origins_of
 
@@ -52,133 +39,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_SECONDS = 300
 """A crash inside a long epoch costs at most this much work."""
-
-
-def train(
-    store: SampleStore,
-    run: str | Path,
-    model_settings: ModelSettings | None = None,
-    train_settings: TrainSettings | None = None,
-) -> Checkpoint:
-    """Trains a new run on an open store version; returns its best checkpoint.
-
-    Raises:
-        RunExistsError: the run's folder is not empty.
-        PeriodError, LayoutError, SettingsError: store and settings do not fit together.
-        TrainingInterrupted: Ctrl-C; the run can be resumed.
-        TrainingDivergedError: the loss is no longer a number.
-    """
-    model_settings = model_settings or ModelSettings()
-    train_settings = train_settings or TrainSettings()
-    model_settings.check_layout()
-    accelerator = _accelerator(train_settings)
-    windows = Windows.of_store(
-        store,
-        train_settings.input_len,
-        train_settings.output_len,
-        train_settings.missing,
-        accelerator.device,
-    )
-    model_settings.temporal_patches(windows.input_len)
-    checkpoint = Checkpoint(
-        model_settings=model_settings,
-        train_settings=train_settings,
-        input_len=windows.input_len,
-        output_len=windows.output_len,
-        steps_a_day=store.axis.steps_a_day,
-        layout=make_layout(model_settings, store, windows),
-        statistics=store.statistics,
-        nodes=store.nodes,
-        store=StoreReference.of(store),
-        weights={},
-        progress=Progress(),
-    )
-    folder = RunFolder(Path(run))
-    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
-    folder.create(
-        {
-            "store": {"path": str(store.path), "version": store.version},
-            "model": model_settings.model_dump(mode="json"),
-            "training": train_settings.model_dump(mode="json"),
-        }
-    )
-    trainer.save("last")
-    return trainer.fit()
-
-
-def resume(
-    run: str | Path,
-    store_path: Path | None = None,
-    max_epoch: int | None = None,
-    device: str | None = None,
-) -> Checkpoint:
-    """Goes on with a stopped run, on the store version that it was trained on.
-
-    `store_path` says where the store is now, `max_epoch` and `device` replace the run's own.
-
-    Raises:
-        RunNotFoundError, CheckpointDamagedError: the run cannot be read.
-        RunMismatchError: the store is not the one that the run was trained on.
-    """
-    folder = RunFolder(Path(run))
-    checkpoint = folder.load("last")
-    changes = {"max_epoch": max_epoch, "device": device}
-    settings = TrainSettings(
-        **{
-            **checkpoint.train_settings.model_dump(),
-            **{key: value for key, value in changes.items() if value is not None},
-        }
-    )
-    checkpoint = replace(checkpoint, train_settings=settings)
-    store = open_trained_store(checkpoint, store_path)
-    accelerator = _accelerator(settings)
-    windows = checkpoint.windows(store, accelerator.device)
-    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
-    folder.keep_rows(checkpoint.progress.step, checkpoint.progress.epoch)
-    return trainer.fit()
-
-
-def open_trained_store(checkpoint: Checkpoint, store_path: Path | None = None) -> SampleStore:
-    """The very store version that a checkpoint was trained on, wherever it lies now.
-
-    Raises:
-        StoreNotFoundError: it is not there.
-        RunMismatchError: what is there has other content.
-    """
-    reference = checkpoint.store
-    path = store_path or Path(reference.path)
-    store = open_store(path, reference.version)
-    if store.manifest.content_hash != reference.content_hash:
-        raise RunMismatchError(
-            f"Version {reference.version} of '{path}' has other content than the run was trained "
-            "on. Name the store that it was trained on."
-        )
-    checkpoint.check_store(store)
-    return store
-
-
-def make_layout(settings: ModelSettings, store: SampleStore, windows: Windows) -> PatchLayout:
-    """The patch layout that the settings ask for; `paper` looks at the training values."""
-    coordinates = store.nodes.coordinates
-    if settings.layout == "balanced":
-        return balanced_layout(coordinates, settings.factors)
-    return paper_layout(
-        coordinates,
-        lambda: daily_profiles(
-            _training_days(store, windows), store.axis.steps_a_day, windows.nodes
-        ),
-        settings.depth,
-        settings.leaf_size,
-        settings.factors,
-    )
-
-
-def _training_days(store: SampleStore, windows: Windows) -> Iterator[NDArray[np.float32]]:
-    """Scaled values of each whole day of the training period."""
-    first, stop = store.splits.bounds("train")
-    for begin in range(first, stop, store.axis.steps_a_day):
-        day_TN = windows.values_TN[begin : min(begin + store.axis.steps_a_day, stop)]
-        yield store.statistics.scale(day_TN).cpu().numpy()
 
 
 class Trainer:
@@ -229,11 +89,12 @@ class Trainer:
     def fit(self) -> Checkpoint:
         """Trains until the last epoch, early stopping or Ctrl-C; returns the best checkpoint."""
         self._say_start()
-        remaining = self.settings.max_epoch - self.progress.epoch
-        windows_left = remaining * (len(self._train_origins) + len(self._val_origins))
+        epochs_left = self.settings.max_epoch - self.progress.epoch
+        windows_left = epochs_left * (len(self._train_origins) + len(self._val_origins))
+        windows_left -= self.progress.epoch_step * self.settings.batch_size
         with (
             noting_interruption() as interruption,
-            _deterministic(),
+            deterministic(),
             track("train", total=windows_left, unit="windows") as task,
         ):
             try:
@@ -410,55 +271,3 @@ class Trainer:
 def epoch_order(origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
     """The origins in the order in which an epoch visits them: a function of seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(origins)
-
-
-def _accelerator(settings: TrainSettings) -> Accelerator:
-    """Accelerate on the device asked for.
-
-    Raises:
-        SettingsError: there is no such device.
-    """
-    cpu = select_device(settings.device).type == "cpu"
-    # Accelerate keeps its state for the whole process; a second run may ask for another.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=cpu, mixed_precision=settings.precision)
-
-
-def select_device(name: str) -> torch.device:
-    """The device of a name: auto, cpu, cuda or cuda:N.
-
-    Raises:
-        SettingsError: the name is unknown or there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise SettingsError(f"Unknown device '{name}'. Allowed: auto, cpu, cuda, cuda:0, ...")
-    if device.type == "cuda":
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise SettingsError(
-                f"No device '{name}': torch sees {torch.cuda.device_count()} GPUs. "
-                "Use --device auto or cpu."
-            )
-        torch.cuda.set_device(device.index or 0)
-    return device
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    """The same loss curve each time, on one device; put back afterwards."""
-    before = torch.are_deterministic_algorithms_enabled()
-    memory: Any = torch.utils.deterministic
-    fill = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling every new tensor would cost a pass over memory and change no result.
-    memory.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        memory.fill_uninitialized_memory = fill

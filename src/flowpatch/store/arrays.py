@@ -1,0 +1,66 @@
+"""The arrays of a version: their names, their chunks, and the hash of their values.
+
+value      (time, node) float32, NaN where nothing was observed
+time       (time,)  minutes since the first step, CF style: xarray labels it
+node       (node,)  the key, or its parts joined; each part of a longer key has its own array
+latitude, longitude (node,) degrees
+step_count, step_mean, step_m2 (time,) moments of each step, see `series/statistics.py`
+attribute  the manifest
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.time_axis import TimeAxis
+
+ATTRIBUTE = "flowpatch"
+CHUNK_BYTES = 8 * 2**20
+"""Largest chunk: a few in flight fit a CPU cache's reach, and a read is spread over all cores."""
+BLOCK_BYTES = 2**20
+"""Smallest write: below it a chunk costs more in bookkeeping than in bytes."""
+_OWN_NAMES = {
+    "value", "time", "node", "latitude", "longitude", "step_count", "step_mean", "step_m2",
+}  # fmt: skip
+
+
+def key_array_names(key_columns: Sequence[str]) -> list[str]:
+    """The array that holds each key column; `node` itself where the key is one column.
+
+    A column whose name is no plain word, or is taken, must not steer where an array is written;
+    nor must one named `key_1` take the place of the second column.
+    """
+    if len(key_columns) == 1:
+        return ["node"]
+    return [
+        f"key_{position}"
+        if name in _OWN_NAMES or name.startswith(("key_", "_")) or not name.isidentifier()
+        else name
+        for position, name in enumerate(key_columns)
+    ]
+
+
+def block_days(axis: TimeAxis, nodes: int) -> int:
+    """Days of one written block: one, or more where a day is too small to be worth a chunk."""
+    return min(axis.days, max(1, BLOCK_BYTES // (4 * nodes * axis.steps_a_day)))
+
+
+def chunk_steps(axis: TimeAxis, nodes: int) -> int:
+    """Steps of one chunk: a block, or the largest even part of a day that is small enough."""
+    block = block_days(axis, nodes) * axis.steps_a_day
+    if 4 * nodes * block <= CHUNK_BYTES:
+        return block
+    fitting = [
+        steps
+        for steps in range(1, axis.steps_a_day + 1)
+        if axis.steps_a_day % steps == 0 and 4 * nodes * steps <= CHUNK_BYTES
+    ]
+    return max(fitting, default=1)
+
+
+def hash_values(values: NDArray[np.float32]) -> str:
+    """SHA-256 of the values as little-endian float32, every NaN and zero written one way."""
+    canonical = np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0))
+    return hashlib.sha256(np.ascontiguousarray(canonical, dtype="<f4").data).hexdigest()

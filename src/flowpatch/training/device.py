@@ -1,0 +1,64 @@
+"""The device of a run, Accelerate on it, and the same result each time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from flowpatch.errors import SettingsError
+from flowpatch.training.settings import TrainSettings
+
+
+def make_accelerator(settings: TrainSettings) -> Accelerator:
+    """Accelerate on the device asked for.
+
+    Raises:
+        SettingsError: there is no such device.
+    """
+    cpu = select_device(settings.device).type == "cpu"
+    # Accelerate keeps its state for the whole process; a second run may ask for another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=cpu, mixed_precision=settings.precision)
+
+
+def select_device(name: str) -> torch.device:
+    """The device of a name: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        SettingsError: the name is unknown or there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"Unknown device '{name}'. Allowed: auto, cpu, cuda, cuda:0, ...")
+    if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise SettingsError(
+                f"No device '{name}': torch sees {torch.cuda.device_count()} GPUs. "
+                "Use --device auto or cpu."
+            )
+        torch.cuda.set_device(device.index or 0)
+    return device
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """The same loss curve each time, on one device; put back afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling every new tensor would cost a pass over memory and change no result.
+    memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fill

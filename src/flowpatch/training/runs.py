@@ -1,0 +1,147 @@
+"""Runs: a new one on a store version, or a stopped one that goes on."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.errors import RunMismatchError
+from flowpatch.model.settings import ModelSettings
+from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
+from flowpatch.patches.similarity import daily_profiles
+from flowpatch.store.sample_store import SampleStore, open_store
+from flowpatch.training.checkpoint import Checkpoint, Progress, StoreReference
+from flowpatch.training.device import make_accelerator
+from flowpatch.training.run_folder import RunFolder
+from flowpatch.training.settings import TrainSettings
+from flowpatch.training.trainer import Trainer
+from flowpatch.windows.batches import Windows
+
+
+def train(
+    store: SampleStore,
+    run: str | Path,
+    model_settings: ModelSettings | None = None,
+    train_settings: TrainSettings | None = None,
+) -> Checkpoint:
+    """Trains a new run on an open store version; returns its best checkpoint.
+
+    Raises:
+        RunExistsError: the run's folder is not empty.
+        PeriodError, LayoutError, SettingsError: store and settings do not fit together.
+        TrainingInterrupted: Ctrl-C; the run can be resumed.
+        TrainingDivergedError: the loss is no longer a number.
+    """
+    model_settings = model_settings or ModelSettings()
+    train_settings = train_settings or TrainSettings()
+    model_settings.check_layout()
+    accelerator = make_accelerator(train_settings)
+    windows = Windows.of_store(
+        store,
+        train_settings.input_len,
+        train_settings.output_len,
+        train_settings.missing,
+        accelerator.device,
+    )
+    model_settings.temporal_patches(windows.input_len)
+    checkpoint = Checkpoint(
+        model_settings=model_settings,
+        train_settings=train_settings,
+        input_len=windows.input_len,
+        output_len=windows.output_len,
+        steps_a_day=store.axis.steps_a_day,
+        layout=make_layout(model_settings, store, windows),
+        statistics=store.statistics,
+        nodes=store.nodes,
+        store=StoreReference.of(store),
+        weights={},
+        progress=Progress(),
+    )
+    folder = RunFolder(Path(run))
+    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
+    folder.create(
+        {
+            "store": {"path": str(store.path), "version": store.version},
+            "model": model_settings.model_dump(mode="json"),
+            "training": train_settings.model_dump(mode="json"),
+        }
+    )
+    trainer.save("last")
+    return trainer.fit()
+
+
+def resume(
+    run: str | Path,
+    store_path: Path | None = None,
+    max_epoch: int | None = None,
+    device: str | None = None,
+) -> Checkpoint:
+    """Goes on with a stopped run, on the store version that it was trained on.
+
+    `store_path` says where the store is now, `max_epoch` and `device` replace the run's own.
+
+    Raises:
+        RunNotFoundError, CheckpointDamagedError: the run cannot be read.
+        RunMismatchError: the store is not the one that the run was trained on.
+    """
+    folder = RunFolder(Path(run))
+    checkpoint = folder.load("last")
+    changes = {"max_epoch": max_epoch, "device": device}
+    settings = TrainSettings(
+        **{
+            **checkpoint.train_settings.model_dump(),
+            **{key: value for key, value in changes.items() if value is not None},
+        }
+    )
+    checkpoint = replace(checkpoint, train_settings=settings)
+    store = open_trained_store(checkpoint, store_path)
+    accelerator = make_accelerator(settings)
+    windows = checkpoint.windows(store, accelerator.device)
+    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
+    folder.keep_rows(checkpoint.progress.step, checkpoint.progress.epoch)
+    return trainer.fit()
+
+
+def open_trained_store(checkpoint: Checkpoint, store_path: Path | None = None) -> SampleStore:
+    """The very store version that a checkpoint was trained on, wherever it lies now.
+
+    Raises:
+        StoreNotFoundError: it is not there.
+        RunMismatchError: what is there has other content.
+    """
+    reference = checkpoint.store
+    path = store_path or Path(reference.path)
+    store = open_store(path, reference.version)
+    if store.manifest.content_hash != reference.content_hash:
+        raise RunMismatchError(
+            f"Version {reference.version} of '{path}' has other content than the run was trained "
+            "on. Name the store that it was trained on."
+        )
+    checkpoint.check_store(store)
+    return store
+
+
+def make_layout(settings: ModelSettings, store: SampleStore, windows: Windows) -> PatchLayout:
+    """The patch layout that the settings ask for; `paper` looks at the training values."""
+    coordinates = store.nodes.coordinates
+    if settings.layout == "balanced":
+        return balanced_layout(coordinates, settings.factors)
+    return paper_layout(
+        coordinates,
+        lambda: daily_profiles(
+            _training_days(store, windows), store.axis.steps_a_day, windows.nodes
+        ),
+        settings.depth,
+        settings.leaf_size,
+        settings.factors,
+    )
+
+
+def _training_days(store: SampleStore, windows: Windows) -> Iterator[NDArray[np.float32]]:
+    """Scaled values of each whole day of the training period."""
+    first, stop = store.splits.bounds("train")
+    for begin in range(first, stop, store.axis.steps_a_day):
+        day_TN = windows.values_TN[begin : min(begin + store.axis.steps_a_day, stop)]
+        yield store.statistics.scale(day_TN).cpu().numpy()
