@@ -51,7 +51,7 @@ def test_a_builtin_base_is_a_builtin_exception(name: str) -> None:
 def test_the_exit_code_is_2_for_misuse_130_for_a_stop_and_1_for_all_else() -> None:
     codes = {name: found.exit_code for name, found in CLASSES.items()}
     assert codes.pop("SettingsError") == 2
-    assert codes.pop("TrainingInterrupted") == 130
+    assert codes.pop("StoppedByUser") == 130
     assert set(codes.values()) == {1}
 
 

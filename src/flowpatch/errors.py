@@ -23,7 +23,7 @@
     │   ├── CheckpointDamagedError (ValueError)
     │   └── TrainingDivergedError (ArithmeticError)
     ├── OutputError (OSError)                 a file or folder of results cannot be written
-    ├── TrainingInterrupted                   Ctrl-C, after a checkpoint was written; exit code 130
+    ├── StoppedByUser                         Ctrl-C, acted on where nothing is lost; exit code 130
     └── MissingExtraError (ImportError)       an optional engine is not installed
 
 Each also subclasses the builtin that a caller would expect. A message names the bad value, what
@@ -128,8 +128,8 @@ class OutputError(FlowpatchError, OSError):
     """A file or folder of results cannot be written."""
 
 
-class TrainingInterrupted(FlowpatchError):
-    """Training was stopped from outside and left a checkpoint to resume from."""
+class StoppedByUser(FlowpatchError):
+    """Work was stopped from outside, by Ctrl-C or a scheduler, and left nothing half done."""
 
     exit_code = 130
 

@@ -5,6 +5,10 @@ for what it leaves on disk: nothing new, and an existing store as it was.
 """
 
 import hashlib
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -523,3 +527,30 @@ def test_dates_bound_the_axis_even_beyond_the_records(city: Path, tmp_path: Path
         str(last + timedelta(days=1)),
     )
     assert (store.splits.first, store.splits.stop) == (2 * 48, 7 * 48)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_build_leaves_nothing_and_ends(
+    shared: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    # In another process: an exception in the midst of an import once left a build hanging.
+    data, store = shared / "data" / "aarhus", tmp_path / "aarhus.store"
+    records, nodes = data / "records.parquet", data / "nodes.csv"
+    command = [sys.executable, "-m", "flowpatch", "preprocess", "--node-columns", "sensor_id"]
+    process = subprocess.Popen(
+        [*command, "--store", store, "--records", records, "--nodes", nodes],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not (store / "snapshots").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopped; nothing was written" in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []

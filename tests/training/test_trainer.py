@@ -21,9 +21,9 @@ from flowpatch.errors import (
     RunMismatchError,
     RunNotFoundError,
     SettingsError,
+    StoppedByUser,
     StoreNotFoundError,
     TrainingDivergedError,
-    TrainingInterrupted,
 )
 from flowpatch.model.settings import ModelSettings
 from flowpatch.preprocessing.build import preprocess
@@ -110,7 +110,7 @@ def test_a_run_stopped_by_ctrl_c_goes_on_as_if_it_never_stopped(
 ) -> None:
     run = tmp_path / "stopped"
     thread = interrupt_after(run, rows)
-    with pytest.raises(TrainingInterrupted, match="--resume"):
+    with pytest.raises(StoppedByUser, match="--resume"):
         train(open_store(small_store), run, TINY, SHORT)
     thread.join()
     assert len(RunFolder(run).rows()) < len(RunFolder(whole_run).rows())
@@ -125,7 +125,7 @@ def test_dropout_draws_the_same_after_a_resume(small_store: Path, tmp_path: Path
     model = ModelSettings(**{**TINY.model_dump(), "dropout": 0.5})
     train(open_store(small_store), tmp_path / "whole", model, SHORT)
     thread = interrupt_after(tmp_path / "stopped", 3)
-    with pytest.raises(TrainingInterrupted):
+    with pytest.raises(StoppedByUser):
         train(open_store(small_store), tmp_path / "stopped", model, SHORT)
     thread.join()
     # Whatever else draws numbers between stop and resume must not matter.
@@ -181,7 +181,7 @@ def test_training_reads_the_version_it_began_with(
     shutil.copytree(small_store, store)
     began = open_store(store)
     thread = interrupt_after(tmp_path / "run", 2)
-    with pytest.raises(TrainingInterrupted):
+    with pytest.raises(StoppedByUser):
         train(began, tmp_path / "run", TINY, SHORT)
     thread.join()
     recipe = began.manifest.recipe

@@ -8,7 +8,8 @@ from datetime import date
 
 import numpy as np
 
-from flowpatch.errors import RecordError
+from flowpatch.errors import RecordError, StoppedByUser
+from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.progress import say, track
 from flowpatch.series.dense import CELL_BYTES, RecordCounts, Scatter, list_causes
@@ -36,8 +37,17 @@ def preprocess(settings: PreprocessSettings) -> SampleStore:
         SourceError: the records or the node table are missing or unfit.
         PeriodError: the period cannot hold the windows and splits.
         StoreError: the store exists, is being written, or cannot be written.
+        StoppedByUser: Ctrl-C; nothing was written.
     """
     check_free(settings.store, overwrite=settings.overwrite)
+    with noting_interruption() as interruption:
+        try:
+            return _build(settings, interruption)
+        except StopAskedError:
+            raise StoppedByUser("Stopped; nothing was written. Run the command again.") from None
+
+
+def _build(settings: PreprocessSettings, interruption: Interruption) -> SampleStore:
     source = open_source(settings)
     located = locate(source.read_nodes())
     survey = source.survey()
@@ -47,7 +57,7 @@ def preprocess(settings: PreprocessSettings) -> SampleStore:
         f"{axis.days} days from {str(axis.start)[:10]}, {axis.length:,} steps"
     )
     with StoreWriter(settings.store, axis, located.table, overwrite=settings.overwrite) as writer:
-        counts, quality = _write_series(settings, source, located, survey, writer)
+        counts, quality = _write_series(settings, source, located, survey, writer, interruption)
         splits = _splits(settings, quality)
         store = writer.commit(
             recipe=settings.recipe(),
@@ -126,6 +136,7 @@ def _write_series(
     located: LocatedNodes,
     survey: Survey,
     writer: StoreWriter,
+    interruption: Interruption,
 ) -> tuple[RecordCounts, Quality]:
     """Gathers, looks at and writes the series stretch by stretch; returns what was counted."""
     axis, nodes = writer.axis, len(located.table)
@@ -137,12 +148,14 @@ def _write_series(
             for block in source.read_blocks(located.index, axis, first, stop, in_order=in_order):
                 scatter.add(block)
                 task.advance(len(block.value))
+                interruption.raise_if_asked()
             values, stretch_counts = scatter.finish()
             counts += stretch_counts
             for begin in range(0, len(values), writer.block_steps):
                 block_values = values[begin : begin + writer.block_steps]
                 scan.add(first + begin, block_values)
                 writer.write(first + begin, block_values)
+                interruption.raise_if_asked()
     counts += RecordCounts(
         read=survey.records - counts.read,
         without_time=survey.without_time,

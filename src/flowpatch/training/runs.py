@@ -31,7 +31,7 @@ def train(
     Raises:
         RunExistsError: the run's folder is not empty.
         PeriodError, LayoutError, SettingsError: store and settings do not fit together.
-        TrainingInterrupted: Ctrl-C; the run can be resumed.
+        StoppedByUser: Ctrl-C; the run can be resumed.
         TrainingDivergedError: the loss is no longer a number.
     """
     model_settings = model_settings or ModelSettings()

@@ -15,7 +15,8 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from flowpatch.errors import PeriodError, TrainingDivergedError, TrainingInterrupted
+from flowpatch.errors import PeriodError, StoppedByUser, TrainingDivergedError
+from flowpatch.interruption import StopAskedError, noting_interruption
 from flowpatch.metrics import ScoreTable, masked_mae
 from flowpatch.progress import Task, say, track
 from flowpatch.store.sample_store import SampleStore
@@ -27,7 +28,6 @@ from flowpatch.training.checkpoint import (
     random_tensors,
 )
 from flowpatch.training.device import deterministic
-from flowpatch.training.interruption import StopAskedError, noting_interruption
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
@@ -103,7 +103,7 @@ class Trainer:
                     self._finish_epoch(self._validate(task, interruption.raise_if_asked))
             except StopAskedError:
                 self.save("last")
-                raise TrainingInterrupted(
+                raise StoppedByUser(
                     f"Stopped in epoch {self.progress.epoch + 1} of {self.settings.max_epoch}, "
                     f"nothing is lost. Go on: flowpatch train --resume {self.folder.path}"
                 ) from None

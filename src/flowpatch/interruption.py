@@ -1,4 +1,8 @@
-"""Ctrl-C (or a scheduler's SIGTERM) noted while training, and acted on where nothing is lost."""
+"""Ctrl-C (or a scheduler's SIGTERM) noted during long work, and acted on where nothing is lost.
+
+Python's own way, an exception anywhere, can strike inside an import or a library's worker thread
+and leave a lock held for ever: a build was seen to hang so.
+"""
 
 import signal
 import threading
@@ -8,11 +12,11 @@ from types import FrameType
 
 
 class StopAskedError(Exception):
-    """Someone asked the run to stop."""
+    """Someone asked the work to stop."""
 
 
 class Interruption:
-    """Whether someone asked the run to stop; a second Ctrl-C stops at once."""
+    """Whether someone asked the work to stop; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self._asked = False
