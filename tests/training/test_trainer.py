@@ -295,6 +295,9 @@ def test_a_run_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match="nowhere"):
         resume(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
+    with pytest.raises(RunNotFoundError, match="is no run"):
+        resume(tmp_path / "empty")
+    (tmp_path / "empty" / "settings.json").write_text("{}")
     with pytest.raises(RunNotFoundError, match="no checkpoint"):
         resume(tmp_path / "empty")
 

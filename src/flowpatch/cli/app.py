@@ -23,7 +23,7 @@ from cyclopts.exceptions import (
 )
 
 from flowpatch.cli.printing import visible
-from flowpatch.errors import FlowpatchError, SettingsError
+from flowpatch.errors import FlowpatchError, SettingsError, StoppedByUser
 
 COMMANDS = {
     "preprocess": "Turn raw records into a sample store.",
@@ -47,6 +47,7 @@ def build_app() -> App:
         help=_HELP,
         help_format="markdown",
         version=_version,
+        suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=()),
     )
     for name, summary in COMMANDS.items():
@@ -71,6 +72,10 @@ def _run(tokens: list[str]) -> int:
         # Here a full disk can still be told; at the very end Python could only complain.
         if sys.stdout is not None:
             sys.stdout.flush()
+    except StoppedByUser as stopped:
+        # Asked for, so it is no error.
+        print(visible(str(stopped)), file=sys.stderr)
+        return stopped.exit_code
     except FlowpatchError as error:
         return _fail(str(error), error.exit_code, debug)
     except CycloptsError as error:

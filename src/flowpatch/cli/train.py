@@ -45,7 +45,7 @@ def train(
         raise SettingsError("Name a store to train from, or --resume a run: flowpatch train STORE.")
     # Imported here: --help must not wait for torch.
     from flowpatch.store.sample_store import open_store
-    from flowpatch.training.trainer import train
+    from flowpatch.training.runs import train
 
     opened = open_store(store, store_version)
     run = run or Path("runs") / f"{store.stem}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -73,7 +73,7 @@ def _resume(
             f"A resumed run keeps its settings: leave out {flags}, or train a new run. "
             "Allowed with --resume: --max-epoch, --device."
         )
-    from flowpatch.training.trainer import resume
+    from flowpatch.training.runs import resume
 
     given = training.model_fields_set
     resume(

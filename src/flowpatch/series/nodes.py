@@ -1,6 +1,7 @@
 """The nodes of a series, in the one order that every array of a store follows."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,7 @@ class NodeTable:
         digest = hashlib.sha256(repr(self.key_columns).encode())
         for column in self.keys:
             digest.update(column.dtype.kind.encode())
-            digest.update("\x1f".join(map(str, column)).encode())
+            digest.update(json.dumps(column.tolist()).encode())
         digest.update(self.coordinates.astype("<f8").tobytes())
         return digest.hexdigest()
 

@@ -49,7 +49,9 @@ class RunFolder:
             RunExistsError: a run, or something else, is there.
             OutputError: the file system refused it.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.is_file():
+            raise RunExistsError(f"'{self.path}' is a file. Give another --run.")
+        if self.path.is_dir() and any(self.path.iterdir()):
             raise RunExistsError(
                 f"'{self.path}' is not empty. Give another --run, or go on with it: "
                 f"flowpatch train --resume {self.path}."
@@ -69,6 +71,8 @@ class RunFolder:
         """
         if not self.path.is_dir():
             raise RunNotFoundError(f"No run at '{self.path}'. Check the path.")
+        if not self.settings.is_file():
+            raise RunNotFoundError(f"'{self.path}' is no run. Name the folder given to --run.")
         if not self.checkpoint(name).is_file():
             raise RunNotFoundError(
                 f"The run '{self.path}' has no checkpoint '{name}': it stopped before its first. "
