@@ -1,6 +1,6 @@
 """`python -m flowpatch`."""
 
-from flowpatch.cli import main
+from flowpatch.cli import entry
 
 if __name__ == "__main__":
-    main()
+    entry()

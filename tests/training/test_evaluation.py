@@ -131,3 +131,19 @@ def test_an_origin_without_its_input_is_refused_with_what_is_allowed(
 def test_an_origin_that_is_no_instant_is_refused(run: Path) -> None:
     with pytest.raises(SettingsError, match="tomorrow"):
         forecast(run, origin="tomorrow")
+
+
+def test_it_is_told_how_often_the_historical_mean_stood_in(run: Path, small_store: Path) -> None:
+    found = evaluate(run, device="cpu")
+    # Five days hold no value of a week ago.
+    assert found.stood_in["same time last week"] == 1.0
+    assert found.to_json()["scores"]["same time last week"]["historical_mean_stood_in"] == 1.0
+    store = open_store(small_store)
+    values, day = store.read(), store.axis.steps_a_day
+    first, stop = store.splits.bounds("test")
+    labels = [values[o : o + 4] for o in range(first, stop - 3)]
+    sources = [values[o - day : o - day + 4] for o in range(first, stop - 3)]
+    missing = np.isnan(sources) & ~np.isnan(labels)
+    expected = missing.sum() / (~np.isnan(labels)).sum()
+    assert 0 < expected < 0.2
+    assert found.stood_in["same time yesterday"] == pytest.approx(expected)

@@ -91,6 +91,11 @@ def _print_tables(found: "Evaluation") -> None:
         _pooled_table(found),
         f"{labels.labels:,} labels; MAPE over the {labels.mape_labels:,} of at least "
         f"{found.mape_floor:g}.",
+        *(
+            f"For {share:.1%} of them the historical mean stood in for '{name}'."
+            for name, share in found.stood_in.items()
+            if share >= 0.0005
+        ),
     )
 
 

@@ -69,7 +69,8 @@ class LastValue:
     """The latest observed value of the input, repeated."""
 
     def __init__(self, windows: Windows, otherwise: Forecaster) -> None:
-        self._windows, self._otherwise = windows, otherwise
+        self._windows = windows
+        self.stand_in = StandIn(otherwise, windows.device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, H, N) in real units."""
@@ -79,14 +80,15 @@ class LastValue:
         age = torch.arange(values_BTN.shape[1], device=values_BTN.device)[:, None]
         latest_B1N = age.where(~values_BTN.isnan(), 0).amax(dim=1, keepdim=True)
         last_B1N = values_BTN.gather(1, latest_B1N)
-        return _or_else(last_B1N.expand_as(batch.y_BHN), batch, self._otherwise)
+        return self.stand_in.fill(last_B1N.expand_as(batch.y_BHN), batch)
 
 
 class SameTimeBefore:
     """The value a whole number of periods before each label: the latest that the origin knows."""
 
     def __init__(self, windows: Windows, period: int, otherwise: Forecaster) -> None:
-        self._windows, self._period, self._otherwise = windows, period, otherwise
+        self._windows, self._period = windows, period
+        self.stand_in = StandIn(otherwise, windows.device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, H, N) in real units."""
@@ -96,11 +98,26 @@ class SameTimeBefore:
         steps_BH = batch.origins_B[:, None] + ahead_H - back_H - self._windows.first_step
         values_BHN = self._windows.values_TN[steps_BH.clamp(min=0)]
         values_BHN = values_BHN.where(steps_BH[:, :, None] >= 0, torch.nan)
-        return _or_else(values_BHN, batch, self._otherwise)
+        return self.stand_in.fill(values_BHN, batch)
 
 
-def _or_else(values_BHN: Tensor, batch: Batch, otherwise: Forecaster) -> Tensor:
-    return values_BHN.where(~values_BHN.isnan(), otherwise(batch))
+class StandIn:
+    """Another forecast where a naive one has no value of its own, and how often that was."""
+
+    def __init__(self, otherwise: Forecaster, device: torch.device) -> None:
+        self._otherwise = otherwise
+        self._labels_2 = torch.zeros(2, dtype=torch.int64, device=device)
+
+    def fill(self, values_BHN: Tensor, batch: Batch) -> Tensor:
+        """(B, H, N) without a gap."""
+        own, label = ~values_BHN.isnan(), ~batch.y_BHN.isnan()
+        self._labels_2 += torch.stack([(label & ~own).sum(), label.sum()])
+        return values_BHN.where(own, self._otherwise(batch))
+
+    def share(self) -> float:
+        """The share of the labels so far for which the other forecast stood in."""
+        stood_in, labels = self._labels_2.tolist()
+        return stood_in / labels if labels else 0.0
 
 
 def _mean_by(group_T: Tensor, values_TN: Tensor, groups: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flowpatch.errors import PeriodError
 from flowpatch.metrics import MAPE_FLOOR, ScoreTable
-from flowpatch.model.baselines import naive_forecasts
+from flowpatch.model.baselines import LastValue, SameTimeBefore, naive_forecasts
 from flowpatch.progress import track
 from flowpatch.series.splits import SplitName
 from flowpatch.training.device import select_device
@@ -21,7 +21,11 @@ MODEL = "PatchSTG"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The score tables by forecaster, the model first, all on the same labels."""
+    """The score tables by forecaster, the model first, all on the same labels.
+
+    `stood_in` is, for naive forecasts, the share of labels for which they had no value of their
+    own and the historical mean stood in.
+    """
 
     run: Path
     checkpoint: CheckpointName
@@ -34,6 +38,7 @@ class Evaluation:
     mape_floor: float
     store: dict[str, str]
     tables: dict[str, ScoreTable]
+    stood_in: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in real units; shares are in per cent."""
@@ -48,7 +53,10 @@ class Evaluation:
             "output_len": self.output_len,
             "step_minutes": self.step_minutes,
             "mape_floor": self.mape_floor,
-            "scores": {name: table.to_json() for name, table in self.tables.items()},
+            "scores": {
+                name: {**table.to_json(), "historical_mean_stood_in": self.stood_in.get(name, 0.0)}
+                for name, table in self.tables.items()
+            },
         }
 
 
@@ -97,4 +105,9 @@ def evaluate(
         mape_floor=mape_floor,
         store={"path": str(store.path), "version": store.version},
         tables=tables,
+        stood_in={
+            name: naive.stand_in.share()
+            for name, naive in forecasters.items()
+            if isinstance(naive, LastValue | SameTimeBefore)
+        },
     )
