@@ -1,5 +1,6 @@
 """The device of a run, Accelerate on it, and the same result each time."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
         SettingsError: there is no such device.
     """
     cpu = select_device(settings.device).type == "cpu"
+    # What cuBLAS needs to give the same result twice; it is read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Accelerate keeps its state for the whole process; a second run may ask for another.
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=cpu, mixed_precision=settings.precision)
