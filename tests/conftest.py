@@ -1,5 +1,8 @@
 """What all tests share: where real data lies, and a small city with its store."""
 
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -75,3 +78,31 @@ def small_store(small_city: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         )
     )
     return store
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB of its own; `fill_disk` fills it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("no mount on this machine")
+    if mounted.returncode:
+        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def fill_disk(small_disk: Path) -> Callable[[int], None]:
+    """Fills the small disk but for so many bytes."""
+
+    def fill(leave: int) -> None:
+        filler = small_disk / "filler"
+        filler.unlink(missing_ok=True)
+        filler.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - leave)))
+
+    return fill

@@ -3,10 +3,9 @@
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -288,31 +287,19 @@ def test_a_store_of_a_newer_format_is_not_written_over(
     assert {file: file.stat().st_mtime_ns for file in newer.rglob("*")} == before
 
 
-@pytest.fixture
-def nearly_full_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no mount on this machine")
-    if mounted.returncode:
-        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
-    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 4 * 4096))
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_a_full_disk_gets_one_clear_error_and_no_store(
-    process: Any, source_flags: tuple[str, ...], nearly_full_disk: Path
+    process: Any,
+    source_flags: tuple[str, ...],
+    small_disk: Path,
+    fill_disk: Callable[[int], None],
 ) -> None:
     """In a process of its own: DuckDB complains at the end about what an error holds on to."""
-    outcome = process("preprocess", *source_flags, "--store", nearly_full_disk / "s")
+    fill_disk(4 * 4096)
+    outcome = process("preprocess", *source_flags, "--store", small_disk / "s")
     assert outcome.code == 1
     assert all(word in outcome.error for word in ("No space left", "MB free", "Free some space"))
     assert outcome.err.count("\n") == 2, "what was found, and the error"
-    assert [file.name for file in nearly_full_disk.iterdir()] == ["filler"]
+    assert [file.name for file in small_disk.iterdir()] == ["filler"]
 
 
 def test_real_records_go_through(command: Any, shared: Path, tmp_path: Path) -> None:

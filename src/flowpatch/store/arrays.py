@@ -21,9 +21,8 @@ CHUNK_BYTES = 8 * 2**20
 """Largest chunk: a few in flight fit a CPU cache's reach, and a read is spread over all cores."""
 BLOCK_BYTES = 2**20
 """Smallest write: below it a chunk costs more in bookkeeping than in bytes."""
-_OWN_NAMES = {
-    "value", "time", "node", "latitude", "longitude", "step_count", "step_mean", "step_m2",
-}  # fmt: skip
+TIME_ARRAYS = {"time", "step_count", "step_mean", "step_m2"}
+_OWN_NAMES = {"value", "node", "latitude", "longitude"} | TIME_ARRAYS
 
 
 def key_array_names(key_columns: Sequence[str]) -> list[str]:

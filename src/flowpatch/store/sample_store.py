@@ -16,7 +16,7 @@ from flowpatch.errors import StoreDamagedError, StoreNotFoundError
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import Statistics, StepMoments
-from flowpatch.store.arrays import ATTRIBUTE, key_array_names
+from flowpatch.store.arrays import ATTRIBUTE, TIME_ARRAYS, key_array_names
 from flowpatch.store.manifest import Manifest
 from flowpatch.store.repository import VersionInfo, open_repository, reading, versions
 from flowpatch.time_axis import TimeAxis
@@ -29,6 +29,7 @@ class SampleStore:
         self.path = path
         self.version = version
         self._repository = repository
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         with reading(path):
             self._session = repository.readonly_session(snapshot_id=version)
             self._group = zarr.open_group(self._session.store, mode="r")
@@ -92,10 +93,31 @@ class SampleStore:
 
     def _array(self, name: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
         with reading(self.path):
+            return np.asarray(self._open_array(name)[first:stop])
+
+    def _open_array(self, name: str) -> zarr.Array[Any]:
+        if name not in self._arrays:
             array = self._group[name]
-            if not isinstance(array, zarr.Array):
-                raise StoreDamagedError(f"'{name}' in '{self.path}' is not an array.")
-            return np.asarray(array[first:stop])
+            if not isinstance(array, zarr.Array) or array.shape != self._shape(name):
+                raise StoreDamagedError(
+                    f"'{name}' in '{self.path}' is not the array that its manifest tells of. Take "
+                    "an older version or a copy, or build it again in another folder."
+                )
+            # Zarr reads a chunk that is not there as empty; here every chunk was written.
+            missing = array.nchunks - array.nchunks_initialized
+            if missing:
+                raise StoreDamagedError(
+                    f"{missing} chunks of '{name}' in '{self.path}' are missing. Take an older "
+                    "version or a copy, or build it again in another folder."
+                )
+            self._arrays[name] = array
+        return self._arrays[name]
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        steps, nodes = self.axis.length, self.manifest.nodes
+        if name == "value":
+            return steps, nodes
+        return (steps,) if name in TIME_ARRAYS else (nodes,)
 
 
 def open_store(path: str | Path, version: str | None = None) -> SampleStore:

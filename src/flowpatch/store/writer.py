@@ -34,6 +34,8 @@ from flowpatch.time_axis import TimeAxis
 
 CHECKSUM = Crc32cCodec()
 """Behind the compression of every array: a flipped bit is an error, not another value."""
+EVERY_CHUNK: Any = {"write_empty_chunks": True}
+"""A chunk without values is written too, so that one that is not there was lost."""
 
 
 class StoreWriter:
@@ -167,6 +169,7 @@ class StoreWriter:
                 CHECKSUM,
             ],
             dimension_names=("time", "node"),
+            config=EVERY_CHUNK,
             attributes={"coordinates": " ".join(["latitude", "longitude", *names[1:], *names[:1]])},
         )
         since = {
@@ -196,6 +199,7 @@ class StoreWriter:
             shape=values.shape,
             dtype=str if values.dtype == object else values.dtype,
             compressors=[ZstdCodec(level=1), CHECKSUM],
+            config=EVERY_CHUNK,
             dimension_names=dimensions,
             attributes=attributes or {},
         )
