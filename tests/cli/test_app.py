@@ -75,7 +75,7 @@ MISUSE: dict[str, tuple[list[str], list[str]]] = {
     "no value": (["preprocess", "--records"], ["--records needs a value"]),
     "no value but a flag": (
         ["preprocess", "--store", "--nodes", "n"], ["--store needs a value", "--store=VALUE"]),
-    "missing argument": (["inspect"], ["STORE is missing", "flowpatch inspect --help"]),
+    "missing argument": (["inspect"], ["--store is missing", "flowpatch inspect --help"]),
     "missing flag": (["simulate"], ["--out is missing", "TOML"]),
     "one argument too many": (["inspect", "a", "b"], ["'b'", "flowpatch inspect --help"]),
     "a flag twice": (

@@ -138,3 +138,22 @@ def test_a_corrupt_checkpoint_is_refused(
     assert outcome.code == 1
     assert all(word in outcome.error for word in ("last.safetensors", "damaged", "'best'"))
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_one_settings_file_serves_a_run_and_its_resume(
+    command: Any, small_store: Path, tmp_path: Path
+) -> None:
+    config, run = tmp_path / "city.toml", tmp_path / "run"
+    config.write_text(
+        f'[train]\nstore = "{small_store}"\nrun = "{run}"\nlayers = 1\nbatch_size = 8\n'
+        'max_epoch = 1\ndevice = "cpu"\n'
+    )
+    assert command("train", "--config", config).code == 0
+    resumed = command("train", "--config", config, "--resume", run, "--max-epoch", "2")
+    assert resumed.code == 0, resumed.err
+    assert "epoch 2/2" in resumed.err
+    again = command("train", "--config", config, "--resume", run, "--max-epoch", "2")
+    assert "Nothing to do: 2 epochs are done" in again.err
+    other = command("train", "--config", config, "--resume", run, "--layers", "2")
+    assert other.code == 2
+    assert "leave out --layers" in other.error

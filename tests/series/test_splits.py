@@ -97,3 +97,8 @@ def test_ratios_that_are_no_shares_of_one_whole_are_refused(ratios) -> None:
 def test_shares_of_a_whole_are_taken_as_they_are(ratios: list[float]) -> None:
     assert check_ratios(tuple(ratios)) == tuple(ratios)
     assert math.isclose(sum(ratios), 1)
+
+
+def test_an_unknown_split_is_named_with_what_is_allowed() -> None:
+    with pytest.raises(SettingsError, match=r"'foo'\. Allowed: train, val, test"):
+        Splits(0, 6, 8, 10).bounds("foo")  # type: ignore[arg-type]

@@ -199,7 +199,7 @@ def test_a_moved_store_is_named_on_resume(
     shutil.copytree(small_store, tmp_path / "city.store")
     train(open_store(tmp_path / "city.store"), run, TINY, SHORT)
     (tmp_path / "city.store").rename(moved)
-    with pytest.raises(StoreNotFoundError, match=r"city\.store"):
+    with pytest.raises(StoreNotFoundError, match=r"city\.store'. If it was moved, .*--resume"):
         resume(run, max_epoch=4)
     assert resume(run, store_path=moved, max_epoch=4).progress.epoch <= 4
 
@@ -271,6 +271,7 @@ def test_a_run_never_overwrites_another(small_store: Path, whole_run: Path) -> N
         ({}, {"output_len": 60}, PeriodError, "holds no window"),
         ({}, {"device": "tpu"}, SettingsError, "auto, cpu, cuda"),
         ({}, {"device": "cuda:99"}, SettingsError, "GPUs"),
+        ({}, {"precision": "fp16"}, SettingsError, "bf16 or no"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_folder_is_made(
@@ -366,3 +367,31 @@ def test_the_best_checkpoint_is_that_of_the_lowest_validation_mae(whole_run: Pat
     assert checkpoint.progress.best_epoch == best["epoch"]
     assert checkpoint.progress.best_val_mae == best["val_mae"]
     assert not checkpoint.resume
+
+
+@pytest.mark.parametrize("silent", ["train", "val"])
+def test_a_split_without_a_label_is_refused_rather_than_scored_0(
+    small_city: Path, tmp_path: Path, silent: str
+) -> None:
+    # Three days of 24 hours: the silent split keeps values only where no label of it can be.
+    hours = {"train": {0, 1, 2, *range(44, 72)}, "val": {*range(43), *range(57, 72)}}[silent]
+    lines = [
+        f"{node},2025-03-{3 + hour // 24:02} {hour % 24:02}:00:00,{hour}"
+        for hour in sorted(hours)
+        for node in (100, 101)
+    ]
+    (tmp_path / "r.csv").write_text("\n".join(["sensor_id,passts_time,flow_label", *lines]) + "\n")
+    store = preprocess(
+        PreprocessSettings(
+            records=str(tmp_path / "r.csv"),
+            nodes=str(small_city / "nodes.csv"),
+            node_columns="sensor_id",
+            step_minutes=60,
+            input_len=3,
+            output_len=1,
+            store=tmp_path / "s",
+        )
+    )
+    with pytest.raises(PeriodError, match=f"'{silent}' has no observed label"):
+        train(store, tmp_path / "run", TINY, SHORT)
+    assert not (tmp_path / "run").exists()

@@ -22,7 +22,6 @@ _METRICS = {"MAE": "mae", "RMSE": "rmse", "MAPE %": "mape", "WAPE %": "wape"}
 
 def evaluate(
     run: Path,
-    /,
     *,
     split: SplitName = "test",
     checkpoint: CheckpointName = "best",

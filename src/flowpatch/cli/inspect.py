@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 def inspect(
     store: Path,
-    /,
     *,
     version: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,

@@ -1,8 +1,9 @@
 """`flowpatch train`: a new run from a store, or a stopped one resumed."""
 
+import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,7 +18,6 @@ _CHANGED_ON_RESUME = {"max_epoch", "device"}
 
 def train(
     store: Path | None = None,
-    /,
     *,
     run: Path | None = None,
     resume: Path | None = None,
@@ -61,12 +61,15 @@ def _resume(
     model: ModelSettings,
     training: TrainSettings,
 ) -> None:
-    refused = [
-        *model.model_fields_set,
-        *(training.model_fields_set - _CHANGED_ON_RESUME),
-        *(["run"] if run else []),
-        *(["store_version"] if store_version else []),
-    ]
+    given = {
+        **model.model_dump(include=model.model_fields_set),
+        **training.model_dump(include=training.model_fields_set - _CHANGED_ON_RESUME),
+        **({"run": run} if run and run != resumed else {}),
+        **({"store_version": store_version} if store_version else {}),
+    }
+    # A settings file may name again what the run was made with.
+    recorded = _recorded_settings(resumed)
+    refused = [name for name, value in given.items() if recorded.get(name, ...) != value]
     if refused:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(refused))
         raise SettingsError(
@@ -75,11 +78,20 @@ def _resume(
         )
     from flowpatch.training.runs import resume
 
-    given = training.model_fields_set
+    changed = training.model_fields_set
     resume(
         resumed,
         store,
-        max_epoch=training.max_epoch if "max_epoch" in given else None,
-        device=training.device if "device" in given else None,
+        max_epoch=training.max_epoch if "max_epoch" in changed else None,
+        device=training.device if "device" in changed else None,
     )
     print(resumed)
+
+
+def _recorded_settings(run: Path) -> dict[str, Any]:
+    """What the run was made with; nothing where there is no run, which `resume` will say."""
+    try:
+        content = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+        return {**content["model"], **content["training"]}
+    except (OSError, ValueError, KeyError):
+        return {}

@@ -70,8 +70,9 @@ def _build(settings: PreprocessSettings, interruption: Interruption) -> SampleSt
             splits=splits,
         )
     say(
-        f"{counts.used:,} records used, {quality.coverage:.1%} of cells observed, "
-        f"{store.bytes_on_disk() / 1e6:,.1f} MB in '{store.path}', version {store.version}"
+        f"{counts.used:,} records used ({_not_used(counts)}), {quality.coverage:.1%} of cells "
+        f"observed, {store.bytes_on_disk() / 1e6:,.1f} MB in '{store.path}', "
+        f"version {store.version}"
     )
     return store
 

@@ -33,7 +33,13 @@ class Splits:
             raise PeriodError(f"The borders of the splits are out of order: {self.to_json()}.")
 
     def bounds(self, split: SplitName) -> tuple[int, int]:
-        """First and stop step of a split's labels."""
+        """First and stop step of a split's labels.
+
+        Raises:
+            SettingsError: there is no such split.
+        """
+        if split not in SPLIT_NAMES:
+            raise SettingsError(f"Unknown split '{split}'. Allowed: {', '.join(SPLIT_NAMES)}.")
         borders = (self.first, self.val_start, self.test_start, self.stop)
         position = SPLIT_NAMES.index(split)
         return borders[position], borders[position + 1]

@@ -17,9 +17,11 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     """Accelerate on the device asked for.
 
     Raises:
-        SettingsError: there is no such device.
+        SettingsError: there is no such device, or it lacks the precision.
     """
     cpu = select_device(settings.device).type == "cpu"
+    if cpu and settings.precision == "fp16":
+        raise SettingsError("--precision fp16 needs a GPU. On a CPU use bf16 or no.")
     # What cuBLAS needs to give the same result twice; it is read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Accelerate keeps its state for the whole process; a second run may ask for another.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpatch.errors import RunMismatchError
+from flowpatch.errors import RunMismatchError, StoreNotFoundError
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
 from flowpatch.patches.similarity import daily_profiles
@@ -113,6 +113,11 @@ def open_trained_store(checkpoint: Checkpoint, store_path: Path | None = None) -
     """
     reference = checkpoint.store
     path = store_path or Path(reference.path)
+    if store_path is None and not path.exists():
+        raise StoreNotFoundError(
+            f"The store that the run was trained on is no longer at '{path}'. If it was moved, say "
+            "where: flowpatch evaluate RUN --store PATH, flowpatch train PATH --resume RUN."
+        )
     store = open_store(path, reference.version)
     if store.manifest.content_hash != reference.content_hash:
         raise RunMismatchError(

@@ -5,6 +5,7 @@ and a checkpoint holds the optimizer and the random state, so a resumed run goes
 never stopped. How a run begins is left to `runs.py`.
 """
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from flowpatch.errors import PeriodError, StoppedByUser, TrainingDivergedError
 from flowpatch.interruption import StopAskedError, noting_interruption
 from flowpatch.metrics import ScoreTable, masked_mae
 from flowpatch.progress import Task, say, track
+from flowpatch.series.splits import SplitName
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.training.checkpoint import (
     Checkpoint,
@@ -55,9 +57,8 @@ class Trainer:
         self.folder, self._checkpoint = folder, checkpoint
         self.settings, self.progress = checkpoint.train_settings, checkpoint.progress
         self._windows, self._accelerator = windows, accelerator
-        lengths = (windows.input_len, windows.output_len)
-        self._train_origins = origins_of(store.splits, "train", *lengths)
-        self._val_origins = origins_of(store.splits, "val", *lengths)
+        self._train_origins = labelled_origins(store, windows, "train")
+        self._val_origins = labelled_origins(store, windows, "val")
         # Seeded before the weights are drawn.
         torch.manual_seed(self.settings.seed)
         self._plain_model = checkpoint.model()
@@ -86,9 +87,17 @@ class Trainer:
         """Steps of one epoch; the last may have a smaller batch."""
         return -(-len(self._train_origins) // self.settings.batch_size)
 
+    @property
+    def _quoted_path(self) -> str:
+        """The run's folder, to be pasted into a shell."""
+        return shlex.quote(str(self.folder.path))
+
     def fit(self) -> Checkpoint:
         """Trains until the last epoch, early stopping or Ctrl-C; returns the best checkpoint."""
-        self._say_start()
+        if self._is_done():
+            say(f"Nothing to do: {self.progress.epoch} epochs are done. Give a larger --max-epoch.")
+        else:
+            self._say_start()
         epochs_left = self.settings.max_epoch - self.progress.epoch
         windows_left = epochs_left * (len(self._train_origins) + len(self._val_origins))
         windows_left -= self.progress.epoch_step * self.settings.batch_size
@@ -105,7 +114,7 @@ class Trainer:
                 self.save("last")
                 raise StoppedByUser(
                     f"Stopped in epoch {self.progress.epoch + 1} of {self.settings.max_epoch}, "
-                    f"nothing is lost. Go on: flowpatch train --resume {self.folder.path}"
+                    f"nothing is lost. Go on: flowpatch train --resume {self._quoted_path}"
                 ) from None
             finally:
                 if self._events is not None:
@@ -113,7 +122,7 @@ class Trainer:
         best = self.progress
         say(
             f"best validation MAE {best.best_val_mae:.4g} in epoch {best.best_epoch}; "
-            f"'{self.folder.path}' is ready: flowpatch evaluate {self.folder.path}"
+            f"'{self.folder.path}' is ready: flowpatch evaluate {self._quoted_path}"
         )
         return self.folder.load("best")
 
@@ -183,8 +192,8 @@ class Trainer:
         loss = float(self._loss_sums[1]) / self.progress.logged_steps
         if not np.isfinite(loss):
             raise TrainingDivergedError(
-                f"The loss is {loss} after step {self.progress.step}. Go on from before it with a "
-                "smaller --learning-rate or --clip-norm in a new run."
+                f"The loss is {loss} after step {self.progress.step}. Train again in another --run "
+                "with a smaller --learning-rate or --clip-norm."
             )
         row = {"step": self.progress.step, "epoch": self.progress.epoch + 1, "loss": loss}
         self._log({"kind": "step", **row, "learning_rate": self._learning_rate()})
@@ -209,15 +218,10 @@ class Trainer:
     def _finish_epoch(self, val: ScoreTable) -> None:
         train_mae = float(self._loss_sums[0]) / self.steps_an_epoch
         val_mae, epoch = val.pooled.mae, self.progress.epoch + 1
-        if val_mae is None:
-            raise PeriodError(
-                "The validation split has no observed label, so no epoch can be judged best. "
-                "Choose other ratios or another period, and build the store again."
-            )
-        if not np.isfinite(val_mae):
+        if val_mae is None or not np.isfinite(val_mae):
             raise TrainingDivergedError(
-                f"The validation MAE is {val_mae} after epoch {epoch}. Use a smaller "
-                "--learning-rate or --clip-norm."
+                f"The validation MAE is {val_mae} after epoch {epoch}. Train again in another "
+                "--run with a smaller --learning-rate or --clip-norm."
             )
         best = self.progress.best_val_mae
         is_best = best is None or val_mae < best
@@ -266,6 +270,22 @@ class Trainer:
             f"on {self._accelerator.device}"
             + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
+
+
+def labelled_origins(store: SampleStore, windows: Windows, split: SplitName) -> NDArray[np.int64]:
+    """The origins of a split that training uses.
+
+    Raises:
+        PeriodError: the split has no window, or none of its labels was observed.
+    """
+    origins = origins_of(store.splits, split, windows.input_len, windows.output_len)
+    labels = slice(int(origins[0]), int(origins[-1]) + windows.output_len)
+    if not store.moments.count[labels].any():
+        raise PeriodError(
+            f"The split '{split}' has no observed label to learn or judge by. Choose other ratios "
+            "or another period, and build the store again."
+        )
+    return origins
 
 
 def epoch_order(origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:

@@ -116,6 +116,7 @@ class Windows:
         Raises:
             IndexError: a window reaches outside the series.
         """
+        origins = np.asarray(origins, dtype=np.int64)
         lowest = self.first_step + self.input_len
         highest = self.first_step + len(self.values_TN) - self.output_len
         if len(origins) and not lowest <= origins.min() <= origins.max() <= highest:
