@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import icechunk
 import numpy as np
 import pytest
 import zarr
@@ -515,6 +516,25 @@ def test_what_is_no_store_is_never_touched(tmp_path: Path, kind: str, overwrite:
         open_store(path)
     assert snapshot(tmp_path) == before
     assert path.is_symlink() == (kind == "broken link")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("branch", ["main", "other"])
+def test_somebody_elses_repository_is_never_touched(
+    tmp_path: Path, branch: str, overwrite: bool
+) -> None:
+    """It looks like a build of ours that was stopped: a repository without a version of ours."""
+    path = tmp_path / "theirs"
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(path)))
+    if branch != "main":
+        repository.create_branch(branch, repository.lookup_branch("main"))
+    session = repository.writable_session(branch)
+    zarr.create_group(session.store, attributes={"years": "of work"})
+    session.commit("theirs")
+    before = snapshot(tmp_path)
+    with pytest.raises(StoreExistsError, match=r"is no sample store.*--store; nothing was touched"):
+        build(path, example(), nodes_of([1] * 5), overwrite=overwrite)
+    assert snapshot(tmp_path) == before
 
 
 def test_an_empty_folder_may_become_a_store(tmp_path: Path) -> None:

@@ -75,8 +75,16 @@ def has_version(path: Path) -> bool:
 
 
 def is_unfinished(path: Path) -> bool:
-    """An empty folder, or a repository whose first build was stopped."""
-    return path.is_dir() and (_is_repository(path) or not os.listdir(path))  # noqa: PTH208
+    """An empty folder, or a repository whose first build was stopped before any commit.
+
+    A repository with commits that are not ours belongs to somebody else.
+    """
+    if not _is_repository(path):
+        return path.is_dir() and not os.listdir(path)  # noqa: PTH208
+    repository = open_repository(path)
+    with reading(path):
+        only_root = all(one.parent_id is None for one in repository.ancestry(branch=BRANCH))
+        return only_root and set(repository.list_branches()) == {BRANCH}
 
 
 def _is_repository(path: Path) -> bool:
