@@ -41,7 +41,7 @@ class Evaluation:
     stood_in: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, in real units; shares are in per cent."""
+        """Plain values: scores in real units, MAPE and WAPE in per cent, shares from 0 to 1."""
         return {
             "run": str(self.run),
             "checkpoint": self.checkpoint,

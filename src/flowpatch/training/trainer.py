@@ -135,12 +135,14 @@ class Trainer:
             logged_loss_sum=logged_loss,
             seconds=time.monotonic() - self._started,
         )
-        resume = {**optimizer_tensors(self._optimizer), **random_tensors()}
+        resumable = name == "last"
         replace(
             self._checkpoint,
             weights=self._plain_model.state_dict(),
             progress=self.progress,
-            resume=resume if name == "last" else {},
+            resume=(
+                {**optimizer_tensors(self._optimizer), **random_tensors()} if resumable else {}
+            ),
         ).save(self.folder.checkpoint(name))
         self._saved_at = time.monotonic()
 
