@@ -1,0 +1,155 @@
+"""Tables and partitions as the client reads them: XML around JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from maxcompute_emulator.rest.xml import element, http_date, json_element
+from maxcompute_emulator.types import Column
+from maxcompute_emulator.warehouse import Part, Table
+
+_SHARDS = "emulator.shards"
+_HUB_LIFECYCLE = "emulator.hublifecycle"
+_STORAGE_TIER = "storagetier"
+
+
+def table_xml(table: Table, extended: bool) -> str:
+    """One table with its columns, or with what `extended` adds to them."""
+    body = _schema(table)
+    if extended:
+        body |= _extended(table)
+    return element(
+        "Table",
+        element("Name", text=table.name),
+        element("TableId", text=table.id),
+        json_element("Schema", body, format="Json"),
+        element("Owner", text=table.owner),
+        element("Type", text=table.kind),
+        format="Json",
+    )
+
+
+def listed_table_xml(table: Table, extended: bool) -> str:
+    """A table in a list."""
+    more = (
+        [
+            element("TableId", text=table.id),
+            element("Comment", text=table.comment),
+            element("CreationTime", text=http_date(table.created)),
+            element("LastModifiedTime", text=http_date(table.modified)),
+        ]
+        if extended
+        else []
+    )
+    return element(
+        "Table",
+        element("Name", text=table.name),
+        element("Owner", text=table.owner),
+        element("Type", text=table.kind),
+        *more,
+    )
+
+
+def partition_xml(table: Table, part: Part, extended: bool) -> str:
+    """One partition."""
+    body: dict[str, Any] = {
+        "createTime": int(part.created),
+        "lastDDLTime": int(part.ddl_time),
+        "lastModifiedTime": int(part.modified),
+        "partitionSize": _stored_bytes(part.rows, part.size_bytes),
+        "partitionRecordNum": part.rows,
+    }
+    if extended:
+        body |= {
+            "IsArchived": False,
+            "IsExstore": False,
+            "LifeCycle": table.lifecycle,
+            "PhysicalSize": 3 * _stored_bytes(part.rows, part.size_bytes),
+            "FileNum": len(part.segments),
+            "Reserved": "{}",
+        }
+    return element("Partition", *_values(table, part), json_element("Schema", body))
+
+
+def listed_partition_xml(table: Table, part: Part) -> str:
+    """A partition in a list."""
+    return element(
+        "Partition",
+        *_values(table, part),
+        element("CreationTime", text=int(part.created)),
+        element("LastDDLTime", text=int(part.ddl_time)),
+        element("LastModifiedTime", text=int(part.modified)),
+        element("PartitionSize", text=_stored_bytes(part.rows, part.size_bytes)),
+        element("PartitionRecordCount", text=part.rows),
+    )
+
+
+def _values(table: Table, part: Part) -> list[str]:
+    pairs = zip(table.partition_columns, part.values, strict=True)
+    return [element("Column", Name=column.name, Value=value) for column, value in pairs]
+
+
+def _stored_bytes(rows: int, size_bytes: int) -> int:
+    return size_bytes if rows else 0
+
+
+def _schema(table: Table) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "columns": [_column(column) for column in table.columns],
+        "partitionKeys": [_column(column) for column in table.partition_columns],
+        "comment": table.comment,
+        "createTime": int(table.created),
+        "lastDDLTime": int(table.ddl_time),
+        "lastModifiedTime": int(table.modified),
+        "isVirtualView": table.is_view,
+        "isMaterializedView": False,
+        "isExternalTable": False,
+        "lifecycle": table.lifecycle,
+        "owner": table.owner,
+        "size": _stored_bytes(table.record_count, table.size_bytes),
+        "recordNum": table.record_count,
+        "tableLabel": "0",
+        "tableName": table.name,
+        "hubLifecycle": -1,
+    }
+    if table.is_view:
+        body |= {"viewText": table.view_text, "viewExpandedText": table.view_text}
+    if _SHARDS in table.properties:
+        body |= {
+            "shardExist": True,
+            "shardInfo": {
+                "ShardNum": int(table.properties[_SHARDS]),
+                "HubLifecycle": int(table.properties.get(_HUB_LIFECYCLE, "-1")),
+                "DistributeCols": [],
+                "SortCols": [],
+            },
+        }
+    return body
+
+
+def _extended(table: Table) -> dict[str, Any]:
+    reserved: dict[str, Any] = {"schema_version": str(int(table.ddl_time * 1000))}
+    if table.is_transactional:
+        reserved["Transactional"] = "true"
+    if table.primary_key:
+        reserved["PrimaryKey"] = list(table.primary_key)
+    if _STORAGE_TIER in table.properties:
+        reserved["StorageTier"] = table.properties[_STORAGE_TIER]
+    rows, size = table.record_count, table.size_bytes
+    return {
+        "IsArchived": False,
+        "PhysicalSize": 3 * _stored_bytes(rows, size),
+        "FileNum": sum(len(part.segments) for part in table.record.parts.values()),
+        "Reserved": json.dumps(reserved),
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "type": str(column.type),
+        "comment": column.comment,
+        "label": "",
+        "isNullable": column.nullable,
+    }
