@@ -4,12 +4,16 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+if TYPE_CHECKING:
+    from maxcompute_city import Service
 
 # The machine may be busy; a slow example is no fault.
 hypothesis.settings.register_profile("flowpatch", deadline=None)
@@ -106,3 +110,34 @@ def fill_disk(small_disk: Path) -> Callable[[int], None]:
         filler.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - leave)))
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def running_service() -> "Iterator[Service]":
+    """An emulated MaxCompute for all tests of a worker; each makes its own tables."""
+    from maxcompute_city import KEYS, PROJECT, Service
+    from maxcompute_emulator.emulator import Emulator
+
+    key_id, key_secret = KEYS.values()
+    with Emulator(
+        projects=(PROJECT,), access_key_id=key_id, access_key_secret=key_secret
+    ) as emulator:
+        yield Service(emulator.endpoint, emulator.control)
+
+
+@pytest.fixture
+def service(
+    running_service: "Service", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> "Iterator[Service]":
+    """The service without faults, its keys in the environment, and a cache of the test's own."""
+    from maxcompute_city import KEYS
+
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    for name in ("ALIBABA_CLOUD_SECURITY_TOKEN", "ODPS_ENDPOINT", "ODPS_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLOWPATCH_CACHE", str(tmp_path / "cache"))
+    running_service.no_faults()
+    running_service.forget_requests()
+    yield running_service
+    running_service.no_faults()

@@ -7,6 +7,16 @@
     │   ├── ColumnError (LookupError)         a column is missing or of the wrong type
     │   ├── NodeTableError (ValueError)       keys that repeat, coordinates that are absent
     │   └── RecordError (ValueError)          too many records dropped, or none left
+    ├── MaxComputeError                       MaxCompute, or its client
+    │   ├── CredentialsError (PermissionError)    keys that are not set, or refused
+    │   ├── NoPermissionError (PermissionError)   the account may not do this
+    │   ├── UnreachableError (ConnectionError)
+    │   ├── OutOfPatienceError (TimeoutError)     nothing moved for too long
+    │   ├── TableNotFoundError (LookupError)      also a project or a partition
+    │   ├── TableExistsError (FileExistsError)
+    │   ├── TableChangedError (RuntimeError)      somebody wrote it while it was read
+    │   ├── QueryError (ValueError)               a query was refused
+    │   └── SampleTableError (ValueError)         rows or metadata that make no series
     ├── PeriodError (ValueError)              the period cannot hold the windows or splits asked for
     ├── LayoutError (ValueError)              the nodes cannot be cut into the patches asked for
     ├── StoreError
@@ -30,6 +40,9 @@ Each also subclasses the builtin that a caller would expect. A message names the
 is allowed, and the next step. The exit code is 2 where the command line alone shows the fault,
 and 1 where it takes a look at the data.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FlowpatchError(Exception):
@@ -62,6 +75,46 @@ class NodeTableError(SourceError, ValueError):
 
 class RecordError(SourceError, ValueError):
     """Too many records were dropped, or none was left."""
+
+
+class MaxComputeError(FlowpatchError):
+    """MaxCompute refused something, or its client failed."""
+
+
+class CredentialsError(MaxComputeError, PermissionError):
+    """The access key is not set, or MaxCompute does not accept it."""
+
+
+class NoPermissionError(MaxComputeError, PermissionError):
+    """The account may not do what was asked."""
+
+
+class UnreachableError(MaxComputeError, ConnectionError):
+    """Nothing answers at the endpoint."""
+
+
+class OutOfPatienceError(MaxComputeError, TimeoutError):
+    """MaxCompute kept failing or refusing for longer than it was given."""
+
+
+class TableNotFoundError(MaxComputeError, LookupError):
+    """No such project, table or partition."""
+
+
+class TableExistsError(MaxComputeError, FileExistsError):
+    """The table to be written is there already."""
+
+
+class TableChangedError(MaxComputeError, RuntimeError):
+    """The table was written while it was being read."""
+
+
+class QueryError(MaxComputeError, ValueError):
+    """A query was refused."""
+
+
+class SampleTableError(MaxComputeError, ValueError):
+    """The rows of a sample table, or its metadata, do not make one series."""
 
 
 class PeriodError(FlowpatchError, ValueError):
@@ -136,3 +189,20 @@ class StoppedByUser(FlowpatchError):
 
 class MissingExtraError(FlowpatchError, ImportError):
     """An optional engine is asked for but not installed."""
+
+
+@contextmanager
+def needing_extra(extra: str) -> Iterator[None]:
+    """Imports of an optional engine go inside this block.
+
+    Raises:
+        MissingExtraError: it is not installed; the message says what brings it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "flowpatch":
+            raise
+        raise MissingExtraError(
+            f"This needs '{error.name}', which is not installed: pip install 'flowpatch[{extra}]'."
+        ) from None

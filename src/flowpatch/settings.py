@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -39,7 +39,7 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(explain(error, known=type(self).model_fields)) from None
 
-    def replace(self, **changes: Any) -> "Settings":
+    def replace(self, **changes: Any) -> Self:
         """The same settings with some keys changed, checked again."""
         return type(self)(**{**self.model_dump(), **changes})
 

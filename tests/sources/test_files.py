@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from flowpatch.errors import ColumnError, SettingsError, SourceError
 from flowpatch.series.dense import RecordCounts, Scatter
 from flowpatch.series.nodes import locate
+from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.files import FilesSource
 from flowpatch.time_axis import TimeAxis
 
@@ -38,7 +39,7 @@ def write(path: Path, columns: Columns) -> Path:
 
 def source(records: Path, nodes: Path, **changes: Any) -> FilesSource:
     given = {"node_columns": ("id",), "time_column": "t", "value_column": "v", **changes}
-    return FilesSource(str(records), str(nodes), **given)
+    return FilesSource(str(records), str(nodes), RecordColumns(**given))
 
 
 def series(

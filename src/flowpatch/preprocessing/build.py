@@ -3,14 +3,18 @@
 Peak memory is bounded by the stretch of days that is gathered at a time, not by the period.
 """
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date
 
 import numpy as np
 
 from flowpatch.errors import RecordError, StoppedByUser
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
+from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.preprocessing.settings import PreprocessSettings
+from flowpatch.preprocessing.sources import open_source
 from flowpatch.progress import say, track
 from flowpatch.series.dense import CELL_BYTES, RecordCounts, Scatter, list_causes
 from flowpatch.series.nodes import LocatedNodes, locate
@@ -18,8 +22,8 @@ from flowpatch.series.quality import Quality, QualityScan
 from flowpatch.series.splits import Splits, split_by_ratio
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.sources.contract import RecordSource, Survey
-from flowpatch.sources.files import FilesSource
-from flowpatch.store.sample_store import SampleStore
+from flowpatch.store.repository import has_version
+from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter, check_free
 from flowpatch.time_axis import TimeAxis
 
@@ -30,25 +34,42 @@ GATHER_BYTES = 2**30
 """Memory for the days that are gathered in one pass over the records."""
 
 
-def preprocess(settings: PreprocessSettings) -> SampleStore:
+def preprocess(
+    settings: PreprocessSettings,
+    maxcompute: MaxComputeSettings | None = None,
+    *,
+    keep_if_same: bool = False,
+) -> SampleStore:
     """Builds a sample store from raw records and opens it.
+
+    Args:
+        settings: how.
+        maxcompute: how MaxCompute is reached, where the records are there.
+        keep_if_same: a store that was built by the same settings from records that have not
+            changed since is opened as it is.
 
     Raises:
         SourceError: the records or the node table are missing or unfit.
         PeriodError: the period cannot hold the windows and splits.
+        MaxComputeError: the records are in MaxCompute, which refused them or did not answer.
         StoreError: the store exists, is being written, or cannot be written.
         StoppedByUser: Ctrl-C; nothing was written.
     """
     check_free(settings.store, overwrite=settings.overwrite)
-    with noting_interruption() as interruption:
+    source = open_source(settings, maxcompute or MaxComputeSettings())
+    with noting_interruption() as interruption, closing(source):
         try:
-            return _build(settings, interruption)
+            if keep_if_same and (kept := _same(settings, source)):
+                say(f"'{kept.path}' was built from these records as they are: kept as it is")
+                return kept
+            return _build(settings, source, interruption)
         except StopAskedError:
             raise StoppedByUser("Stopped; nothing was written. Run the command again.") from None
 
 
-def _build(settings: PreprocessSettings, interruption: Interruption) -> SampleStore:
-    source = open_source(settings)
+def _build(
+    settings: PreprocessSettings, source: RecordSource, interruption: Interruption
+) -> SampleStore:
     located = locate(source.read_nodes())
     survey = source.survey()
     axis = _time_axis(settings, survey)
@@ -77,21 +98,15 @@ def _build(settings: PreprocessSettings, interruption: Interruption) -> SampleSt
     return store
 
 
-def open_source(settings: PreprocessSettings) -> RecordSource:
-    """The source of raw records that the settings name."""
-    return FilesSource(
-        records=settings.records,
-        nodes=settings.nodes,
-        node_columns=settings.node_columns,
-        time_column=settings.time_column,
-        value_column=settings.value_column,
-        time_format=settings.time_format,
-        time_zone=settings.time_zone,
-        latitude_column=settings.lat_column,
-        longitude_column=settings.lng_column,
-        adcode=settings.adcode,
-        adcode_column=settings.adcode_column,
-    )
+def _same(settings: PreprocessSettings, source: RecordSource) -> SampleStore | None:
+    """The store's newest version, if the same build would give it again."""
+    if not has_version(settings.store):
+        return None
+    store = open_store(settings.store)
+    manifest = store.manifest
+    recipe = json.loads(json.dumps(settings.recipe()))
+    same = manifest.recipe == recipe and manifest.source == source.describe()
+    return store if same else None
 
 
 def _time_axis(settings: PreprocessSettings, survey: Survey) -> TimeAxis:
@@ -147,8 +162,7 @@ def _write_series(
             scatter = Scatter(stop - first, nodes, settings.aggregate, settings.null_value)
             in_order = settings.aggregate == "last"
             for block in source.read_blocks(located.index, axis, first, stop, in_order=in_order):
-                scatter.add(block)
-                task.advance(len(block.value))
+                task.advance(scatter.add(block))
                 interruption.raise_if_asked()
             values, stretch_counts = scatter.finish()
             counts += stretch_counts

@@ -1,25 +1,33 @@
 """How raw records become a sample store. Free of engines, so that `--help` need not load them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from flowpatch.maxcompute.names import TableName, check_code, column, is_address
+from flowpatch.maxcompute.settings import Pushdown
 from flowpatch.series.splits import Ratios, check_ratios
 from flowpatch.settings import Date, Names, Settings
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.time_axis import check_step_minutes, check_time_zone
 
 
-class PreprocessSettings(Settings):
-    """How raw records become a sample store."""
+class Places(Settings):
+    """Where raw records come from and where the store goes."""
 
     records: str
-    """Raw records: a Parquet or CSV file, a quoted pattern, or a folder (hive partitions too)."""
+    """Raw records: a Parquet or CSV file, a quoted pattern, a folder (hive partitions too), or
+    odps://PROJECT/TABLE."""
     nodes: str
-    """Node table with coordinates: Parquet or CSV."""
+    """Node table with coordinates: Parquet, CSV, or odps://PROJECT/TABLE."""
     store: Path
     """Folder of the sample store to write."""
+
+
+class BuildSettings(Settings):
+    """How raw records become a series, wherever they lie and wherever it goes."""
+
     node_columns: Names = ("nds_id", "next_nds_id")
     """Columns that make up a node's key, in records and node table, separated by commas."""
     time_column: str = "passts_time"
@@ -60,8 +68,9 @@ class PreprocessSettings(Settings):
     """Share of the period for validation."""
     test_ratio: float = 0.2
     """Share of the period for the test."""
-    overwrite: bool = False
-    """Write a new version where a store exists."""
+    pushdown: Pushdown = "auto"
+    """How records in MaxCompute are read: aggregated there by sql, row by row through the tunnel,
+    or the cheaper of both."""
 
     @property
     def ratios(self) -> Ratios:
@@ -79,7 +88,7 @@ class PreprocessSettings(Settings):
         return names
 
     @model_validator(mode="after")
-    def _check_together(self) -> "PreprocessSettings":
+    def _check_together(self) -> Self:
         check_step_minutes(self.step_minutes)
         check_time_zone(self.time_zone)
         check_ratios(self.ratios)
@@ -88,6 +97,31 @@ class PreprocessSettings(Settings):
                 f"--end-date {self.end_date} lies before --start-date {self.start_date}. "
                 "The end date is the last day, itself included."
             )
+        return self
+
+
+class PreprocessSettings(BuildSettings, Places):
+    """How raw records become a sample store."""
+
+    overwrite: bool = False
+    """Write a new version where a store exists."""
+
+    @model_validator(mode="after")
+    def _check_places(self) -> Self:
+        if is_address(self.nodes) and not is_address(self.records):
+            raise ValueError(
+                f"--nodes '{self.nodes}' is in MaxCompute and --records '{self.records}' is not. "
+                "Nodes in a file go with records anywhere; nodes there with records there."
+            )
+        if not is_address(self.records):
+            return self
+        if self.adcode is not None:
+            check_code(self.adcode, "--adcode")
+        for name in (*self.node_columns, self.time_column, self.value_column, self.adcode_column):
+            column(name)
+        for address in (self.records, self.nodes):
+            if is_address(address):
+                TableName.of_address(address)
         return self
 
     def recipe(self) -> dict[str, Any]:

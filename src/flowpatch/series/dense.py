@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from flowpatch.errors import RecordError
 from flowpatch.sources.aggregation import Aggregate
-from flowpatch.sources.contract import NODE_WITHOUT_COORDINATES, UNKNOWN_NODE, RecordBlock
+from flowpatch.sources.contract import (
+    NODE_WITHOUT_COORDINATES,
+    UNKNOWN_NODE,
+    CellBlock,
+    RecordBlock,
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,30 @@ class Scatter:
         self._cells = _RULES[aggregate](steps * nodes)
         self._counts = RecordCounts()
 
-    def add(self, block: RecordBlock) -> None:
-        """Places the records of a block and counts those that have no place."""
+    def add(self, block: RecordBlock | CellBlock) -> int:
+        """Places a block, counts the records that have no place; returns how many there were."""
+        before = self._counts.read
+        if isinstance(block, CellBlock):
+            self._add_cells(block)
+        else:
+            self._add_records(block)
+        return self._counts.read - before
+
+    def _add_cells(self, block: CellBlock) -> None:
+        known, records = block.node >= 0, block.used + block.not_a_number + block.null_value
+        self._counts += RecordCounts(
+            read=int(records.sum()),
+            used=int(block.used[known].sum()),
+            unknown_node=int(records[block.node == UNKNOWN_NODE].sum()),
+            node_without_coordinates=int(records[block.node == NODE_WITHOUT_COORDINATES].sum()),
+            not_a_number=int(block.not_a_number[known].sum()),
+            null_value=int(block.null_value[known].sum()),
+        )
+        chosen = known & (block.used > 0)
+        cell = block.step[chosen] * self._shape[1] + block.node[chosen]
+        self._cells.add_cells(cell, block.value[chosen], block.used[chosen])
+
+    def _add_records(self, block: RecordBlock) -> None:
         known = block.node >= 0
         number = ~np.isnan(block.value)
         null = block.value == self._null_value
@@ -120,6 +147,11 @@ class _Cells(Protocol):
         instant_ms: NDArray[np.int64] | None,
     ) -> None: ...
 
+    def add_cells(
+        self, cell: NDArray[np.int64], value: NDArray[np.float64], records: NDArray[np.int64]
+    ) -> None:
+        """Cells that are aggregated already: each comes once, and in no other way."""
+
     def values(self) -> NDArray[np.float32]: ...
 
 
@@ -136,6 +168,12 @@ class _Sum:
     ) -> None:
         np.add.at(self._total, cell, value.astype(np.float64))
         np.add.at(self._records, cell, np.int32(1))
+
+    def add_cells(
+        self, cell: NDArray[np.int64], value: NDArray[np.float64], records: NDArray[np.int64]
+    ) -> None:
+        self._total[cell] = value
+        self._records[cell] = records
 
     def values(self) -> NDArray[np.float32]:
         values = np.where(self._records > 0, self._combine(), np.nan)
@@ -169,6 +207,14 @@ class _Max:
     ) -> None:
         np.fmax.at(self._values, cell, value)
 
+    def add_cells(
+        self,
+        cell: NDArray[np.int64],
+        value: NDArray[np.float64],
+        records: NDArray[np.int64],  # noqa: ARG002
+    ) -> None:
+        self._values[cell] = value.astype(np.float32)
+
     def values(self) -> NDArray[np.float32]:
         return self._values
 
@@ -194,6 +240,14 @@ class _Last:
         newer = (instant_ms > known_ms) | ((instant_ms == known_ms) & (value > known))
         self._instant_ms[cell[newer]] = instant_ms[newer]
         self._values[cell[newer]] = value[newer]
+
+    def add_cells(
+        self,
+        cell: NDArray[np.int64],
+        value: NDArray[np.float64],
+        records: NDArray[np.int64],  # noqa: ARG002
+    ) -> None:
+        self._values[cell] = value.astype(np.float32)
 
     def values(self) -> NDArray[np.float32]:
         return self._values

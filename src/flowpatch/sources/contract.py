@@ -2,7 +2,8 @@
 
     read_nodes()   the node table as it is written
     survey()       how many records there are, and from when to when
-    read_blocks()  blocks of (step, node, value), in any order, for a stretch of the time axis
+    read_blocks()  blocks of (step, node, value), in any order, for a stretch of the time axis:
+                   records as they are, or cells where the engine has aggregated them already
 
 A source finds records and numbers their steps and nodes. It drops none without a trace: what it
 cannot number is marked, and counted by whoever takes the block (`series/dense.py`).
@@ -69,6 +70,18 @@ class Survey:
     last: np.datetime64 | None
     time_example: str | None = None
 
+    def __add__(self, other: "Survey") -> "Survey":
+        """Both together."""
+        firsts = [first for first in (self.first, other.first) if first is not None]
+        lasts = [last for last in (self.last, other.last) if last is not None]
+        return Survey(
+            self.records + other.records,
+            self.without_time + other.without_time,
+            min(firsts, default=None),
+            max(lasts, default=None),
+            self.time_example or other.time_example,
+        )
+
 
 @dataclass(frozen=True)
 class RecordBlock:
@@ -83,6 +96,24 @@ class RecordBlock:
     node: NDArray[np.int32]
     value: NDArray[np.float32]
     instant_ms: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class CellBlock:
+    """The records of K (step, node) aggregated where they lie, each array (K,); no pair twice.
+
+    `step` and `node` are as in a RecordBlock. `value` is the sum of the `used` records for the
+    aggregates mean and sum, the value itself for max and last, and NaN where none was used.
+    `not_a_number` and `null_value` count the others; where the node is not in the series, only
+    the three together have a meaning.
+    """
+
+    step: NDArray[np.int64]
+    node: NDArray[np.int64]
+    value: NDArray[np.float64]
+    used: NDArray[np.int64]
+    not_a_number: NDArray[np.int64]
+    null_value: NDArray[np.int64]
 
 
 class RecordSource(Protocol):
@@ -107,5 +138,8 @@ class RecordSource(Protocol):
 
     def read_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
-    ) -> Iterator[RecordBlock]:
+    ) -> Iterator[RecordBlock | CellBlock]:
         """The records of steps first_step .. stop_step; `in_order` asks for `instant_ms`."""
+
+    def close(self) -> None:
+        """Gives back connections, workers and what was made for reading; nothing is read after."""
