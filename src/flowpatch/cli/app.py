@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -24,13 +24,22 @@ from cyclopts.exceptions import (
 
 from flowpatch.cli.printing import visible
 from flowpatch.errors import FlowpatchError, SettingsError, StoppedByUser
+from flowpatch.maxcompute.credentials import redact
 
 COMMANDS = {
     "preprocess": "Turn raw records into a sample store.",
     "inspect": "Show what a sample store holds: period, nodes, coverage, quality, versions.",
     "train": "Train PatchSTG from a sample store, or go on with a stopped run.",
     "evaluate": "Score a run beside the naive forecasts.",
+    "samples": "Sample tables in MaxCompute: publish a store, fetch one.",
+    "doctor": "Check the way to MaxCompute: keys, endpoint, project, tables, speed.",
     "simulate": "Write the raw records of a simulated city.",
+}
+SUBCOMMANDS = {
+    "samples": {
+        "publish": "Write the samples of a store version as a table in MaxCompute.",
+        "fetch": "Rebuild a sample store from a table in MaxCompute.",
+    },
 }
 
 _HELP = """Raw traffic records to a sample store once, PatchSTG training from it at will.
@@ -51,33 +60,43 @@ def build_app() -> App:
         default_parameter=Parameter(negative_iterable=()),
     )
     for name, summary in COMMANDS.items():
-        app.command(f"flowpatch.cli.{name}:{name}", name=name, help=summary)
+        if name in SUBCOMMANDS:
+            app.command(_build_group(name, summary))
+        else:
+            app.command(f"flowpatch.cli.{name}:{name}", name=name, help=summary)
     return app
 
 
-def main(arguments: Sequence[str]) -> NoReturn:
+def _build_group(name: str, summary: str) -> App:
+    group = App(name=name, help=summary, help_format="markdown", version_flags=())
+    for command, help_text in SUBCOMMANDS[name].items():
+        group.command(f"flowpatch.cli.{name}:{command}", name=command, help=help_text)
+    return group
+
+
+def main(arguments: Sequence[str], build: Callable[[], App] = build_app) -> NoReturn:
     """Runs one command and exits: 0 done, 1 failed, 2 misused, 130 interrupted."""
-    sys.exit(_run(list(arguments)))
+    sys.exit(_run(list(arguments), build))
 
 
-def entry() -> NoReturn:
+def entry(build: Callable[[], App] = build_app) -> NoReturn:
     """What the shell calls: `main`, but without Python's own end.
 
     Zarr and Icechunk keep threads of their own. Now and then one of them still reached for Python
     while it was being taken down, and a command that had done its work died of SIGABRT (1 in 120
     runs on a busy machine). All results are written and flushed here, so nothing is lost.
     """
-    exit_code = _run(sys.argv[1:])
+    exit_code = _run(sys.argv[1:], build)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
     os._exit(exit_code)
 
 
-def _run(tokens: list[str]) -> int:
+def _run(tokens: list[str], build: Callable[[], App]) -> int:
     debug = _take_flag(tokens, "--debug")
     try:
-        app = build_app()
+        app = build()
         if config := _take_option(tokens, "--config"):
             app.config = (_read_config(Path(config)),)
         _print_any_name()
@@ -92,7 +111,7 @@ def _run(tokens: list[str]) -> int:
     except FlowpatchError as error:
         return _fail(str(error), error.exit_code, debug)
     except CycloptsError as error:
-        return _fail(_plain(error), 2, debug)
+        return _fail(_plain(error, app.name[0]), 2, debug)
     except BrokenPipeError:
         # The reader of a pipe went away, as `head` does; nothing is wrong.
         _drop_output()
@@ -116,9 +135,10 @@ def _run(tokens: list[str]) -> int:
 
 
 def _fail(message: str, exit_code: int, debug: bool) -> int:
+    # Errors of a client may quote a key; no message or traceback shows one.
     if debug:
-        traceback.print_exc()
-    print(f"error: {visible(message)}", file=sys.stderr)
+        print(redact(traceback.format_exc()), file=sys.stderr)
+    print(f"error: {redact(visible(message))}", file=sys.stderr)
     return exit_code
 
 
@@ -134,13 +154,13 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _plain(error: CycloptsError) -> str:
+def _plain(error: CycloptsError, name: str) -> str:
     """What is wrong, what is allowed, and the next step: no frames, no types, no links."""
     from pydantic import ValidationError
 
     from flowpatch.settings import explain
 
-    command = " ".join(["flowpatch", *(error.command_chain or ())])
+    command = " ".join([name, *(error.command_chain or ())])
     if isinstance(error.__cause__, ValidationError):
         # A misspelt flag often is why a setting is missing.
         unknown = [token for token in error.unused_tokens or () if token.startswith("--")]

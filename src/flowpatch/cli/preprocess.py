@@ -4,12 +4,20 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from flowpatch.cli.groups import MAXCOMPUTE
+from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.preprocessing.settings import PreprocessSettings
 
+_DEFAULT_MAXCOMPUTE = MaxComputeSettings()
 
-def preprocess(*, settings: Annotated[PreprocessSettings, Parameter(name="*")]) -> None:
+
+def preprocess(
+    *,
+    settings: Annotated[PreprocessSettings, Parameter(name="*")],
+    maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
+) -> None:
     """Turn raw records into a sample store."""
     # Imported here: --help must not wait for the engines.
     from flowpatch.preprocessing.build import preprocess
 
-    print(preprocess(settings).path)
+    print(preprocess(settings, maxcompute).path)

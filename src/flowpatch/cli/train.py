@@ -3,53 +3,86 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flowpatch.cli.groups import MAXCOMPUTE
+from flowpatch.cli.sample_tables import fetch_store
 from flowpatch.errors import SettingsError
+from flowpatch.maxcompute.names import TableName, is_address
+from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.model.settings import ModelSettings
+from flowpatch.tables.settings import FetchSettings
 from flowpatch.training.settings import TrainSettings
 
+if TYPE_CHECKING:
+    from flowpatch.store.sample_store import SampleStore
+
+_DEFAULT_FETCH = FetchSettings()
+_DEFAULT_MAXCOMPUTE = MaxComputeSettings()
 _DEFAULT_MODEL = ModelSettings()
 _DEFAULT_TRAINING = TrainSettings()
 _CHANGED_ON_RESUME = {"max_epoch", "device"}
 
 
 def train(
-    store: Path | None = None,
+    store: str | None = None,
     *,
     run: Path | None = None,
     resume: Path | None = None,
     store_version: str | None = None,
+    metadata_file: Path | None = None,
     model: Annotated[ModelSettings, Parameter(name="*")] = _DEFAULT_MODEL,
     training: Annotated[TrainSettings, Parameter(name="*")] = _DEFAULT_TRAINING,
+    fetching: Annotated[FetchSettings, MAXCOMPUTE] = _DEFAULT_FETCH,
+    maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
 ) -> None:
     """Train PatchSTG from a sample store, or go on with a stopped run.
 
     Parameters
     ----------
     store
-        The sample store. With --resume: where it is now, if it was moved.
+        The sample store, or a sample table: odps://PROJECT/TABLE. With --resume: where the store
+        is now, if it was moved.
     run
         Folder of the new run; by default runs/STORE-TIME.
     resume
         Folder of a stopped run to go on with; --max-epoch and --device may change.
     store_version
         Version of the store to train on; by default the newest.
+    metadata_file
+        The sample table's metadata; by default metadata_TABLE.json in this folder.
     """
     if resume is not None:
-        _resume(store, run, resume, store_version, model, training)
+        _resume(Path(store) if store else None, run, resume, store_version, model, training)
         return
     if store is None:
         raise SettingsError("Name a store to train from, or --resume a run: flowpatch train STORE.")
     # Imported here: --help must not wait for torch.
     from flowpatch.store.sample_store import open_store
+
+    if is_address(store):
+        table = TableName.of_address(store)
+        opened, name = fetch_store(table, metadata_file, fetching, maxcompute), table.table
+    else:
+        opened, name = open_store(store, store_version), Path(store).stem
+    train_store(opened, name, run, model, training)
+
+
+def train_store(
+    store: "SampleStore",
+    name: str,
+    run: Path | None,
+    model: ModelSettings,
+    training: TrainSettings,
+) -> None:
+    """Trains a new run on an open store and prints its folder, by default runs/NAME-TIME."""
+    # Imported here: --help must not wait for torch.
     from flowpatch.training.runs import train
 
-    opened = open_store(store, store_version)
-    run = run or Path("runs") / f"{store.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    train(opened, run, model, training)
+    run = run or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    train(store, run, model, training)
     print(run)
 
 

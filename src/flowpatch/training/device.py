@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from flowpatch.errors import SettingsError
+from flowpatch.progress import say
 from flowpatch.training.settings import TrainSettings
 
 
@@ -51,6 +52,14 @@ def select_device(name: str) -> torch.device:
             )
         torch.cuda.set_device(device.index or 0)
     return device
+
+
+def cuda_or_cpu(number: int) -> str:
+    """The name of a GPU by its number, or of the CPU where there is no GPU at all."""
+    if torch.cuda.device_count():
+        return f"cuda:{number}"
+    say(f"No GPU is there (--cuda {number}): training on the CPU")
+    return "cpu"
 
 
 @contextmanager

@@ -1,0 +1,159 @@
+"""The two scripts of the original guide, as commands: raw table -> sample table -> training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from flowpatch.cli.groups import MAXCOMPUTE
+from flowpatch.cli.sample_tables import fetch_store
+from flowpatch.cli.train import train_store
+from flowpatch.errors import StoppedByUser, needing_extra
+from flowpatch.interruption import StopAskedError, noting_interruption
+from flowpatch.maxcompute.names import TableName
+from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.model.settings import ModelSettings
+from flowpatch.preprocessing.settings import BuildSettings, PreprocessSettings
+from flowpatch.tables.settings import FetchSettings, PublishSettings, default_metadata_file
+from flowpatch.training.settings import TrainSettings
+
+_HINT = (
+    "python preprocess_to_samples.py --odps_project {project} --odps_table RAW_TABLE "
+    "--odps_meta_table META_TABLE --output_table {table}"
+)
+_DEFAULT_BUILD = BuildSettings(time_zone="Asia/Shanghai")
+_DEFAULT_PUBLISH = PublishSettings()
+_DEFAULT_FETCH = FetchSettings()
+_DEFAULT_MAXCOMPUTE = MaxComputeSettings()
+_DEFAULT_MODEL = ModelSettings()
+_DEFAULT_TRAINING = TrainSettings()
+
+
+def preprocess_app() -> App:
+    """The command of `preprocess_to_samples.py`."""
+    return _app("preprocess_to_samples.py", preprocess_to_samples)
+
+
+def train_app() -> App:
+    """The command of `train_from_samples.py`."""
+    return _app("train_from_samples.py", train_from_samples)
+
+
+def preprocess_to_samples(
+    *,
+    odps_table: str,
+    odps_meta_table: str,
+    output_table: str,
+    metadata_file: Path | None = None,
+    store: Path | None = None,
+    build: Annotated[BuildSettings, Parameter(name="*")] = _DEFAULT_BUILD,
+    publishing: Annotated[PublishSettings, Parameter(name="*")] = _DEFAULT_PUBLISH,
+    maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
+) -> None:
+    """Raw records in MaxCompute to a table of samples, by way of a sample store.
+
+    Parameters
+    ----------
+    odps_table
+        Table of raw records.
+    odps_meta_table
+        Table of nodes, with latitude and longitude.
+    output_table
+        Table of samples to write.
+    metadata_file
+        Where the metadata goes; by default metadata_OUTPUT_TABLE.json in this folder.
+    store
+        Folder of the sample store; by default OUTPUT_TABLE.store in this folder. It trains too.
+    """
+    project = maxcompute.project()
+    table = TableName.of_text(output_table, project)
+    settings = PreprocessSettings(
+        **{**_DEFAULT_BUILD.model_dump(include={"time_zone"}), **_given(build)},
+        records=TableName.of_text(odps_table, project).address,
+        nodes=TableName.of_text(odps_meta_table, project).address,
+        store=store or Path(f"{table.table}.store"),
+        overwrite=True,
+    )
+    # Imported here: --help must not wait for the engines.
+    with needing_extra("maxcompute"):
+        from flowpatch.maxcompute.connection import Connection
+        from flowpatch.tables.publish import check_publishable, publish
+    from flowpatch.preprocessing.build import preprocess
+
+    connection = Connection.of_settings(maxcompute, project)
+    metadata_file = metadata_file or default_metadata_file(table.table)
+    # Before an hour's work, not after it.
+    check_publishable(connection, table, metadata_file, publishing)
+    built = preprocess(settings, maxcompute, keep_if_same=True)
+    with noting_interruption() as interruption:
+        try:
+            publish(
+                connection,
+                built,
+                table,
+                metadata_file,
+                publishing,
+                interruption,
+                workers=maxcompute.parallel,
+            )
+        except StopAskedError:
+            raise StoppedByUser(
+                f"Stopped; {table.address} is as it was. Run the command again to go on."
+            ) from None
+    print(metadata_file)
+
+
+def train_from_samples(
+    *,
+    sample_table: str,
+    metadata_file: Path | None = None,
+    cuda: int | None = None,
+    run: Path | None = None,
+    model: Annotated[ModelSettings, Parameter(name="*")] = _DEFAULT_MODEL,
+    training: Annotated[TrainSettings, Parameter(name="*")] = _DEFAULT_TRAINING,
+    fetching: Annotated[FetchSettings, MAXCOMPUTE] = _DEFAULT_FETCH,
+    maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
+) -> None:
+    """Train PatchSTG from a table of samples. Read once, they are kept in a local cache.
+
+    Parameters
+    ----------
+    sample_table
+        Table of samples.
+    metadata_file
+        Its metadata; by default metadata_SAMPLE_TABLE.json in this folder.
+    cuda
+        Number of the GPU to train on; without any GPU the CPU serves. By default the first GPU.
+    run
+        Folder of the run; by default runs/SAMPLE_TABLE-TIME.
+    """
+    from flowpatch.tables.schema import read_metadata
+
+    bare = TableName.of_text(sample_table, "project").table
+    metadata_file = metadata_file or default_metadata_file(bare)
+    metadata = read_metadata(metadata_file)
+    if maxcompute.odps_project is None and metadata.project is not None:
+        maxcompute = maxcompute.with_project(metadata.project)
+    table = TableName.of_text(sample_table, maxcompute.project())
+    store = fetch_store(table, metadata_file, fetching, maxcompute, hint=_HINT)
+    if cuda is not None:
+        training = training.replace(device=_device(cuda))
+    train_store(store, table.table, run, model, training)
+
+
+def _device(number: int) -> str:
+    # Imported here: --help must not wait for torch.
+    from flowpatch.training.device import cuda_or_cpu
+
+    return cuda_or_cpu(number)
+
+
+def _given(settings: BuildSettings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in settings.model_fields_set}
+
+
+def _app(name: str, command: Callable[..., None]) -> App:
+    app = App(name=name, help_format="markdown", default_parameter=Parameter(negative_iterable=()))
+    app.default(command)
+    return app
