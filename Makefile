@@ -12,10 +12,13 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 # Compiled once and shared by the workers; one torch thread each, or they fight over the cores.
 TEST_WORKERS ?= 2
 
-.PHONY: demo test check format clean
+.PHONY: demo demo-maxcompute test check format clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python demo/auckland.py
+
+demo-maxcompute: $(VENV)/.maxcompute-installed
+	$(BIN)/python demo/maxcompute.py
 
 test: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
@@ -43,7 +46,12 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[demo]'
 	@touch $@
 
+$(VENV)/.maxcompute-installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing into $(VENV), about a minute ...'
+	@$(PIP) -e '.[demo,emulator,maxcompute]'
+	@touch $@ $(VENV)/.demo-installed
+
 $(VENV)/.test-installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing into $(VENV), about a minute ...'
 	@$(PIP) -e '.[test]'
-	@touch $@ $(VENV)/.demo-installed
+	@touch $@ $(VENV)/.demo-installed $(VENV)/.maxcompute-installed
