@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constrain
 # Compiled once and shared by the workers; one torch thread each, or they fight over the cores.
 TEST_WORKERS ?= 2
 
-.PHONY: demo demo-maxcompute test check format clean
+.PHONY: demo demo-maxcompute test soak bench check format clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/python demo/auckland.py
@@ -22,6 +22,12 @@ demo-maxcompute: $(VENV)/.maxcompute-installed
 
 test: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS)
+
+soak: $(VENV)/.test-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/.test-installed
+	$(BIN)/python -m benchmarks maxcompute
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -19,6 +19,18 @@ from flowpatch.maxcompute.names import TableName
 from flowpatch.preprocessing.settings import PreprocessSettings
 
 PROJECT = "demo"
+KINDS = [
+    "throttled",
+    "unavailable",
+    "reset_before",
+    "reset_inside",
+    "empty_body",
+    "expired_session",
+    "lost_commit",
+    "lost_submit",
+    "slow",
+]
+"""Every fault that the emulator knows."""
 KEYS = {KEY_ID: "id-of-the-tests-key", KEY_SECRET: "secret-of-the-tests-key"}
 
 

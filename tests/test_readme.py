@@ -86,6 +86,7 @@ def test_the_tree_names_every_file_of_the_package(readme: Path) -> None:
     tree = next(block for block in blocks(readme, "") if block.startswith("src/flowpatch/"))
     named = set(re.findall(r"[\w*]+\.py", tree))
     files = {path.name for path in (ROOT / "src" / "flowpatch").rglob("*.py")}
+    files |= {path.name for path in ROOT.glob("*.py")}
     unnamed = {name for name in files - named if not name.startswith(("__", "simulated"))}
     cli = {path.name for path in (ROOT / "src" / "flowpatch" / "cli").glob("*.py")}
     assert unnamed - cli == set()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowpatch.store.sample_store import open_store
-from maxcompute_city import KEYS, City, Service
+from maxcompute_city import KEYS, KINDS, City, Service
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +59,14 @@ class Guide:
             *more,
         )
 
+    def losses(self, run: str) -> list[dict[str, float]]:
+        """The rows of a run's metrics, without its times."""
+        rows = (self.folder / run / "metrics.jsonl").read_text().splitlines()
+        return [
+            {key: value for key, value in json.loads(row).items() if "second" not in key}
+            for row in rows
+        ]
+
 
 @pytest.fixture(scope="module")
 def guide(running_service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
@@ -106,14 +114,7 @@ def test_a_second_training_reads_nothing_and_needs_neither_project_nor_endpoint(
     again = guide.train("--run", "run2")
     assert again.returncode == 0, again.stderr
     assert not guide.service.requests("rowrange")
-    first, second = (
-        [
-            {key: row[key] for key in row if "loss" in key or "mae" in key}
-            for row in map(json.loads, (guide.folder / run / "metrics.jsonl").open())
-        ]
-        for run in ("run1", "run2")
-    )
-    assert first == second
+    assert guide.losses("run1") == guide.losses("run2")
 
 
 def test_running_the_first_script_again_is_refused_before_any_work(
@@ -232,3 +233,37 @@ def test_no_key_is_in_anything_that_was_left_behind(
             assert value.encode() not in content, path
     for value in KEYS.values():
         assert value not in trained.stdout + trained.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(20))
+def test_the_scripts_in_a_storm_end_with_the_same_result(
+    seed: int,
+    guide: Guide,
+    trained: subprocess.CompletedProcess[str],
+    running_service: Service,
+    tmp_path: Path,
+) -> None:
+    """Both scripts with workers, at least one request in ten failing, and the training after."""
+    other = Guide(running_service, tmp_path)
+    running_service.forget_requests()
+    running_service.faults({"kinds": sorted(KINDS), "seed": seed, "rate": 0.2, "delay_s": 0.1})
+    try:
+        ways = ["--pushdown", ["tunnel", "sql"][seed % 2], *(["--partitioned"] * (seed % 3 == 0))]
+        made = other.preprocess(*ways)
+        assert made.returncode == 0, made.stderr
+        run = other.train("--run", "run1")
+        assert run.returncode == 0, run.stderr
+    finally:
+        running_service.no_faults()
+    requests = running_service.requests()
+    assert sum(entry["fault"] is not None for entry in requests) >= len(requests) / 10
+    hashes = [
+        open_store(each.folder / f"{each.samples.table}.store").manifest.content_hash
+        for each in (guide, other)
+    ]
+    assert hashes[0] == hashes[1]
+    assert other.losses("run1") == guide.losses("run1")
+    identities = [row[0] for row in running_service.rows(other.samples, ["sample_id"])]
+    metadata = json.loads((tmp_path / f"metadata_{other.samples.table}.json").read_text())
+    assert len(identities) == len(set(identities)) == metadata["rows"]

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from flowpatch.errors import OutOfPatienceError
-from flowpatch.interruption import Interruption
 from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.sources import maxcompute_tunnel
@@ -16,19 +15,7 @@ from flowpatch.tables.fetch import fetch
 from flowpatch.tables.publish import publish as publish_samples
 from flowpatch.tables.schema import read_metadata
 from flowpatch.tables.settings import FetchSettings, PublishSettings
-from maxcompute_city import City, Service, settings
-
-KINDS = [
-    "throttled",
-    "unavailable",
-    "reset_before",
-    "reset_inside",
-    "empty_body",
-    "expired_session",
-    "lost_commit",
-    "lost_submit",
-    "slow",
-]
+from maxcompute_city import KINDS, City, Service, settings
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +54,6 @@ class Job:
             self.samples,
             self.folder / "metadata.json",
             PublishSettings(**self.changes),
-            Interruption(),
             workers=0,
         )
 
@@ -77,7 +63,6 @@ class Job:
             self.samples,
             read_metadata(self.folder / "metadata.json"),
             FetchSettings(),
-            Interruption(),
             workers=0,
         )
 

@@ -79,6 +79,18 @@ def test_the_log_names_every_request(tunnel, make_table, control):
     assert control.requests() == []
 
 
+def test_connections_stay_open_but_for_answers_with_a_session(tunnel, make_table):
+    """Clients fork their workers right after those, and would share the connection."""
+    table = make_table(a="bigint")
+    upload = tunnel.create_upload_session(table.name)
+    download = tunnel.create_download_session(table.name)
+    client, url = upload._client, upload._table.table_resource()
+    for looking in ({"uploadid": upload.id}, {"downloadid": download.id}):
+        assert client.get(url, params=looking).headers["Connection"] == "close"
+    rows = client.get(url, params={"downloadid": download.id, "data": "", "rowrange": "(0,1)"})
+    assert "Connection" not in rows.headers
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -132,7 +144,7 @@ def test_clients_that_leave_are_no_errors(tunnel, make_table, control, caplog):
 
 
 def test_two_emulators_side_by_side_know_nothing_of_each_other(emulator):
-    with Emulator(projects=("alone",), access_key_id="k", access_key_secret="s") as second:  # noqa: S106
+    with Emulator(projects=("alone",), access_key_id="k", access_key_secret="s") as second:
         assert second.port != emulator.port
         client = ODPS("emulator", "emulator", project="alone", endpoint=second.endpoint)
         tunnel = TableTunnel(client, endpoint=f"http://127.0.0.1:{second.port}")

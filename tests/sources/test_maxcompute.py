@@ -12,12 +12,14 @@ import pytest
 from flowpatch.errors import (
     ColumnError,
     FlowpatchError,
+    NoPermissionError,
     QueryError,
     RecordError,
     SettingsError,
     TableChangedError,
     TableNotFoundError,
 )
+from flowpatch.maxcompute.queries import Queries
 from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.sources import maxcompute_tunnel
@@ -233,6 +235,33 @@ def test_what_is_not_there_is_named(
     with pytest.raises(error, match=said):
         build(service, raw.address, meta.address, tmp_path / "s.store", **changes)
     assert not (tmp_path / "s.store").exists()
+
+
+@pytest.mark.parametrize("refused", ["SELECT", "CREATE TABLE"])
+def test_where_sql_is_not_allowed_rows_are_read_instead(
+    city: City,
+    service: Service,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    refused: str,
+) -> None:
+    run = Queries.run
+
+    def refuse(self: Queries, sql: str, *arguments: Any) -> Any:
+        if sql.startswith(refused):
+            raise NoPermissionError("no right to do that")
+        return run(self, sql, *arguments)
+
+    monkeypatch.setattr(Queries, "run", refuse)
+    raw, meta = city.load(service)
+    places = (raw.address, meta.address)
+    files = build(service, *city.write(tmp_path / "city"), tmp_path / "files.store")
+    auto = build(service, *places, tmp_path / "auto.store")
+    assert auto.manifest.content_hash == files.manifest.content_hash
+    assert "read row by row" in capfd.readouterr().err
+    with pytest.raises(NoPermissionError):
+        build(service, *places, tmp_path / "sql.store", pushdown="sql")
 
 
 def test_a_missing_table_and_a_view_are_named(city: City, service: Service, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from cyclopts import App, Parameter
 from flowpatch.cli.groups import MAXCOMPUTE
 from flowpatch.cli.sample_tables import fetch_store
 from flowpatch.cli.train import train_store
-from flowpatch.errors import StoppedByUser, needing_extra
-from flowpatch.interruption import StopAskedError, noting_interruption
+from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.model.settings import ModelSettings
@@ -86,21 +85,7 @@ def preprocess_to_samples(
     # Before an hour's work, not after it.
     check_publishable(connection, table, metadata_file, publishing)
     built = preprocess(settings, maxcompute, keep_if_same=True)
-    with noting_interruption() as interruption:
-        try:
-            publish(
-                connection,
-                built,
-                table,
-                metadata_file,
-                publishing,
-                interruption,
-                workers=maxcompute.parallel,
-            )
-        except StopAskedError:
-            raise StoppedByUser(
-                f"Stopped; {table.address} is as it was. Run the command again to go on."
-            ) from None
+    publish(connection, built, table, metadata_file, publishing, workers=maxcompute.parallel)
     print(metadata_file)
 
 

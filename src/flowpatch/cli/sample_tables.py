@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowpatch.errors import StoppedByUser, needing_extra
-from flowpatch.interruption import StopAskedError, noting_interruption
+from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.tables.settings import FetchSettings, default_metadata_file
@@ -38,21 +37,14 @@ def fetch_store(
     metadata = read_metadata(metadata_file or default_metadata_file(table.table))
     if maxcompute.odps_endpoint is None and metadata.endpoint is not None:
         maxcompute = maxcompute.with_endpoint(metadata.endpoint)
-    with noting_interruption() as interruption:
-        try:
-            return fetch(
-                Connection.of_settings(maxcompute, table.project),
-                table,
-                metadata,
-                settings,
-                interruption,
-                workers=maxcompute.parallel,
-                store=store,
-                preprocess_hint=hint.format(
-                    project=table.project, table=table.table, address=table.address
-                ),
-            )
-        except StopAskedError:
-            raise StoppedByUser(
-                "Stopped. Run the command again to go on with the rows that are missing."
-            ) from None
+    return fetch(
+        Connection.of_settings(maxcompute, table.project),
+        table,
+        metadata,
+        settings,
+        workers=maxcompute.parallel,
+        store=store,
+        preprocess_hint=hint.format(
+            project=table.project, table=table.table, address=table.address
+        ),
+    )

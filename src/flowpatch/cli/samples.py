@@ -49,22 +49,19 @@ def publish(
     with needing_extra("maxcompute"):
         from flowpatch.maxcompute.connection import Connection
         from flowpatch.tables.publish import publish
-    from flowpatch.interruption import noting_interruption
     from flowpatch.store.sample_store import open_store
 
     metadata_file = metadata_file or default_metadata_file(name.table)
-    with noting_interruption() as interruption:
-        publish(
-            Connection.of_settings(maxcompute, name.project),
-            open_store(store, store_version),
-            name,
-            metadata_file,
-            settings,
-            interruption,
-            workers=maxcompute.parallel,
-            input_len=input_len,
-            output_len=output_len,
-        )
+    publish(
+        Connection.of_settings(maxcompute, name.project),
+        open_store(store, store_version),
+        name,
+        metadata_file,
+        settings,
+        workers=maxcompute.parallel,
+        input_len=input_len,
+        output_len=output_len,
+    )
     print(metadata_file)
 
 

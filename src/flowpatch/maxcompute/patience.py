@@ -128,7 +128,7 @@ class Patience:
         said = reason if reason.startswith(what) else f"{what}: {reason}"
         return OutOfPatienceError(
             f"No progress for {self._still_s / 60:.1f} minutes (--patience-minutes). {said} "
-            "Nothing is lost: run the command again to go on."
+            "Run the command again later."
         )
 
 

@@ -27,6 +27,7 @@ class Workers(Generic[T, R]):
     def __init__(self, work: Callable[[T], R], count: int) -> None:
         self._work, self._count = work, count
         self._pool: ProcessPoolExecutor | None = None
+        self._running: dict[Future[R], T] = {}
 
     def __enter__(self) -> "Workers[T, R]":
         if self._count:
@@ -44,9 +45,15 @@ class Workers(Generic[T, R]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        if self._pool is None:
+            return
+        if self._running:
+            # Nobody waits for what is still under way, and it may wait for MaxCompute itself, for
+            # as long as its patience lasts.
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
 
     def results(
         self, tasks: Iterable[T], mend: Callable[[T, Exception], T] | None = None
@@ -64,19 +71,15 @@ class Workers(Generic[T, R]):
             for task in tasks:
                 yield self._here(task, mend)
             return
-        waiting, running = iter(tasks), dict[Future[R], T]()
-        try:
-            while True:
-                for task in waiting:
-                    running[self._pool.submit(_call, task)] = task
-                    if len(running) >= 2 * self._count:
-                        break
-                if not running:
-                    return
-                yield from self._finished(self._pool, running, mend)
-        finally:
-            for future in running:
-                future.cancel()
+        waiting = iter(tasks)
+        while True:
+            for task in waiting:
+                self._running[self._pool.submit(_call, task)] = task
+                if len(self._running) >= 2 * self._count:
+                    break
+            if not self._running:
+                return
+            yield from self._finished(self._pool, mend)
 
     def _here(self, task: T, mend: Callable[[T, Exception], T] | None) -> tuple[T, R]:
         while True:
@@ -88,14 +91,11 @@ class Workers(Generic[T, R]):
                 task = mend(task, error)
 
     def _finished(
-        self,
-        pool: ProcessPoolExecutor,
-        running: dict[Future[R], T],
-        mend: Callable[[T, Exception], T] | None,
+        self, pool: ProcessPoolExecutor, mend: Callable[[T, Exception], T] | None
     ) -> Iterator[tuple[T, R]]:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
         for future in done:
-            task = running.pop(future)
+            task = self._running.pop(future)
             try:
                 result = future.result()
             except BrokenProcessPool:
@@ -106,7 +106,7 @@ class Workers(Generic[T, R]):
                 if mend is None:
                     raise
                 again = mend(task, error)
-                running[pool.submit(_call, again)] = again
+                self._running[pool.submit(_call, again)] = again
                 continue
             yield task, result
 

@@ -141,8 +141,7 @@ class MaxComputeSource:
                 f"--pushdown sql cannot aggregate {self._records.address}: {reason}. Use "
                 "--pushdown tunnel, which reads the rows themselves."
             )
-        say(f"{self._records.address} is read row by row (--pushdown tunnel): {reason}")
-        self._way = "tunnel"
+        self._read_rows_instead(reason)
         return []
 
     def read_blocks(
@@ -153,30 +152,44 @@ class MaxComputeSource:
         extents = [extent for extent in self._extents if extent.reaches(begin, end)]
         if not extents:
             return
-        self._decide(axis.length * len(nodes.index))
+        decided_here = self._decide(axis.length * len(nodes.index))
         if self._way == "sql":
-            yield from self._sql.cells(
-                tuple(extent.partition for extent in extents),
-                nodes,
-                axis,
-                first_step,
-                stop_step,
-                self._aggregate,
-                self._null_value,
-            )
-        else:
-            stretch = Stretch(axis, first_step, stop_step, in_order)
-            yield from self._tunnel.records(extents, nodes, stretch)
+            try:
+                yield from self._sql.cells(
+                    tuple(extent.partition for extent in extents),
+                    nodes,
+                    axis,
+                    first_step,
+                    stop_step,
+                    self._aggregate,
+                    self._null_value,
+                )
+                return
+            except NoPermissionError as error:
+                # Tables are created before any cell is read, so nothing was given out yet.
+                if not decided_here:
+                    raise
+                self._read_rows_instead(str(error))
+        stretch = Stretch(axis, first_step, stop_step, in_order)
+        yield from self._tunnel.records(extents, nodes, stretch)
 
-    def _decide(self, cells: int) -> None:
-        """The cheaper way, once: SQL brings cells of one city, the tunnel records of all."""
+    def _decide(self, cells: int) -> bool:
+        """The cheaper way, once: SQL brings cells of one city, the tunnel records of all.
+
+        Returns whether it was decided now.
+        """
         if self._way != "auto":
-            return
+            return False
         records = sum(extent.survey.records for extent in self._extents)
         pays = self._columns.adcode is not None or 2 * min(cells, records) <= records
         self._way = "sql" if pays else "tunnel"
         how = "aggregated there" if pays else "read row by row"
         say(f"{self._records.address} is {how} (--pushdown {self._way})")
+        return True
+
+    def _read_rows_instead(self, reason: str) -> None:
+        say(f"{self._records.address} is read row by row (--pushdown tunnel): {reason}")
+        self._way = "tunnel"
 
     @cached_property
     def _info(self) -> TableInfo:

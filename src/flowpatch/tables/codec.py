@@ -37,11 +37,11 @@ _BRACKETS = str.maketrans("", "", "[]() \t\r\n")
 _MISSING = {"": "nan", "none": "nan", "null": "nan", "na": "nan", "\\n": "nan"}
 
 
-def encode(values: NDArray[Any], encoding: Encoding) -> str:
+def encode(values: NDArray[Any], encoding: Encoding, level: int = ZSTD_LEVEL) -> str:
     """The array as the text of a cell; its shape is for the reader to know."""
     numbers = np.ascontiguousarray(values, dtype="<f4").ravel()
     if encoding == "zstd":
-        packed = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(numbers.tobytes())
+        packed = zstandard.ZstdCompressor(level=level).compress(numbers.tobytes())
         return base64.b64encode(packed).decode("ascii")
     # from_pandas would make NaN null; here NaN is a number like others.
     texts = pc.cast(pa.array(numbers, from_pandas=False), pa.string())

@@ -12,15 +12,24 @@ import hashlib
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpatch.errors import SampleTableError, StoreExistsError, TableNotFoundError
-from flowpatch.interruption import Interruption
+from flowpatch.errors import (
+    OutOfPatienceError,
+    SampleTableError,
+    StoppedByUser,
+    StoreExistsError,
+    TableNotFoundError,
+)
+from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo, describe_table
 from flowpatch.maxcompute.names import TableName
@@ -41,6 +50,8 @@ from flowpatch.tables.schema import COLUMNS, Metadata
 from flowpatch.tables.settings import FetchSettings
 from flowpatch.time_axis import TimeAxis
 
+SETTLING_S = 2.0
+"""A table written more lately than this may be written again within the same second."""
 FEW_CELLS = 4_000_000
 """Not worth starting processes for."""
 
@@ -50,7 +61,6 @@ def fetch(
     table: TableName,
     metadata: Metadata,
     settings: FetchSettings,
-    interruption: Interruption,
     *,
     workers: int,
     store: Path | None = None,
@@ -63,7 +73,6 @@ def fetch(
         table: its name.
         metadata: what its rows do not say.
         settings: how many contradictions to bear.
-        interruption: Ctrl-C, acted on between rows.
         workers: processes that read at once.
         store: where to put the store; by default in the cache.
         preprocess_hint: the command that would make the table, named where it is missing.
@@ -72,10 +81,11 @@ def fetch(
         TableNotFoundError: there is no such table.
         SampleTableError: its rows do not make one series.
         OutOfPatienceError: MaxCompute did not answer for too long; run again to go on.
+        StoppedByUser: Ctrl-C; the next call goes on.
     """
     patience = Patience(connection.patience_s)
     try:
-        info = describe_table(connection, patience, table)
+        info = _settled(lambda: describe_table(connection, patience, table))
     except TableNotFoundError as error:
         raise TableNotFoundError(
             f"{error}\nIf the samples were never made, make them: {preprocess_hint}"
@@ -88,13 +98,33 @@ def fetch(
         return open_store(place)
     folder = place.with_name(f".{place.name}.partial")
     folder.mkdir(parents=True, exist_ok=True)
-    with writer_lock(folder):
+    with writer_lock(folder), noting_interruption() as interruption:
         fetching = _Fetching(connection, patience, info, metadata, folder, interruption, workers)
-        rebuilding, axis, splits = fetching.rebuild()
+        try:
+            rebuilding, axis, splits = fetching.rebuild()
+        except StopAskedError:
+            raise StoppedByUser(
+                "Stopped. Run the command again to go on with the rows that are missing."
+            ) from None
+        except OutOfPatienceError as error:
+            raise OutOfPatienceError(f"{error} Rows that have come are kept.") from None
         _check_overlaps(rebuilding, table, settings)
         found = _write(place, rebuilding, axis, splits, metadata, info)
         shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _settled(describe: Callable[[], TableInfo]) -> TableInfo:
+    """The table's identity, once a later write is sure to change it: times are whole seconds."""
+    info = describe()
+    for _ in range(3):
+        written = datetime.fromisoformat(info.modified) if info.modified else None
+        age_s = (datetime.now(UTC) - written).total_seconds() if written else SETTLING_S
+        if not 0 <= age_s < SETTLING_S:
+            break
+        time.sleep(SETTLING_S - age_s)
+        info = describe()
+    return info
 
 
 def cached_store(connection: Connection, info: TableInfo, metadata: Metadata) -> Path:

@@ -16,8 +16,14 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from flowpatch.errors import MaxComputeError, SampleTableError, TableExistsError
-from flowpatch.interruption import Interruption
+from flowpatch.errors import (
+    MaxComputeError,
+    OutOfPatienceError,
+    SampleTableError,
+    StoppedByUser,
+    TableExistsError,
+)
+from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo, describe_table, table_exists
 from flowpatch.maxcompute.names import TableName, column
@@ -51,7 +57,6 @@ def publish(
     table: TableName,
     metadata_file: Path,
     settings: PublishSettings,
-    interruption: Interruption,
     *,
     workers: int,
     input_len: int | None = None,
@@ -65,7 +70,6 @@ def publish(
         table: its name.
         metadata_file: where the metadata goes, once the table is whole.
         settings: how.
-        interruption: Ctrl-C, acted on between blocks.
         workers: processes that write at once.
         input_len: steps before the origin; by default as the store was built.
         output_len: steps from it; by default as the store was built.
@@ -74,6 +78,7 @@ def publish(
         TableExistsError: the table is there, and `if_exists` is fail.
         SampleTableError: the table there has other columns or nodes.
         OutOfPatienceError: MaxCompute did not answer for too long; run again to go on.
+        StoppedByUser: Ctrl-C; the table is as it was, and the next call goes on.
     """
     publishing = _Publishing(
         connection,
@@ -84,7 +89,17 @@ def publish(
         input_len or store.manifest.input_len,
         output_len or store.manifest.output_len,
     )
-    return publishing.run(interruption, workers)
+    with noting_interruption() as interruption:
+        try:
+            return publishing.run(interruption, workers)
+        except StopAskedError:
+            raise StoppedByUser(
+                f"Stopped; {table.address} is as it was. Run the command again to go on."
+            ) from None
+        except OutOfPatienceError as error:
+            raise OutOfPatienceError(
+                f"{error} {table.address} is as it was, and what was written is kept for a day."
+            ) from None
 
 
 def existing_table(

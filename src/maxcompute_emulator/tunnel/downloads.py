@@ -51,16 +51,6 @@ class Download(Session):
         }
 
 
-def opened(download: Download) -> web.Response:
-    """Answer the request that opened a session.
-
-    The connection is closed: a client that forks its readers now would share it between them.
-    """
-    response = web.json_response(download.to_json())
-    response.force_close()
-    return response
-
-
 async def send_rows(request: web.Request, download: Download) -> web.StreamResponse:
     """Answer a data request of a session."""
     start, count = _row_range(request.query.get("rowrange", ""), download.record_count)

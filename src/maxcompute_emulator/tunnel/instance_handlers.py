@@ -6,7 +6,8 @@ from aiohttp import web
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.instances import Instances
-from maxcompute_emulator.tunnel.downloads import Download, opened, send_rows
+from maxcompute_emulator.tunnel.downloads import Download, send_rows
+from maxcompute_emulator.tunnel.json_forms import session_answer
 from maxcompute_emulator.tunnel.sessions import Sessions, owner_of
 
 LIMITED_ROWS = 10_000
@@ -23,7 +24,7 @@ class InstanceHandlers:
         """Open a session."""
         if "downloads" not in request.query:
             raise errors.invalid_argument("Allowed: POST with downloads.")
-        return opened(await asyncio.to_thread(self._download, request))
+        return session_answer((await asyncio.to_thread(self._download, request)).to_json())
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Look at a session, or read rows."""
@@ -32,7 +33,7 @@ class InstanceHandlers:
         download = self._sessions.get(request, "downloadid", Download, errors.no_such_download)
         if "data" in request.query:
             return await send_rows(request, download)
-        return web.json_response(download.to_json())
+        return session_answer(download.to_json())
 
     def _download(self, request: web.Request) -> Download:
         match = request.match_info

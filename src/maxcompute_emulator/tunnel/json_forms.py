@@ -1,7 +1,9 @@
-"""Columns as the tunnel's JSON spells them."""
+"""Columns and sessions as the tunnel's JSON spells them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from aiohttp import web
 
 from maxcompute_emulator.types import Column
 
@@ -15,6 +17,17 @@ def schema_json(
         "columns": [_column_json(column) for column in columns],
         "partitionKeys": [_column_json(column) for column in partition_columns],
     }
+
+
+def session_answer(session: Mapping[str, Any]) -> web.Response:
+    """Answer with a session, and close the connection.
+
+    A client that forks its workers now would share a connection that stays open between them, and
+    they would take each other's rows.
+    """
+    response = web.json_response(session)
+    response.force_close()
+    return response
 
 
 def _column_json(column: Column) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import asyncio
 from aiohttp import web
 
 from maxcompute_emulator import errors
-from maxcompute_emulator.tunnel.downloads import Download, opened, send_rows
+from maxcompute_emulator.tunnel.downloads import Download, send_rows
+from maxcompute_emulator.tunnel.json_forms import session_answer
 from maxcompute_emulator.tunnel.sessions import Sessions, owner_of
 from maxcompute_emulator.tunnel.uploads import UploadSession, receive_block
 from maxcompute_emulator.warehouse import Table, Warehouse
@@ -32,9 +33,9 @@ class TableHandlers:
     async def post(self, request: web.Request) -> web.Response:
         """Open a session, or commit one."""
         if "downloads" in request.query:
-            return opened(await asyncio.to_thread(self._download, request))
+            return session_answer((await asyncio.to_thread(self._download, request)).to_json())
         if "uploads" in request.query:
-            return web.json_response((await asyncio.to_thread(self._upload, request)).to_json())
+            return session_answer((await asyncio.to_thread(self._upload, request)).to_json())
         if "uploadid" in request.query:
             session = self._upload_session(request)
             await asyncio.to_thread(session.commit)
@@ -47,9 +48,9 @@ class TableHandlers:
             download = self._sessions.get(request, "downloadid", Download, errors.no_such_download)
             if "data" in request.query:
                 return await send_rows(request, download)
-            return web.json_response(download.to_json())
+            return session_answer(download.to_json())
         if "uploadid" in request.query:
-            return web.json_response(self._upload_session(request).to_json())
+            return session_answer(self._upload_session(request).to_json())
         raise errors.invalid_argument("Allowed: GET with downloadid or uploadid.")
 
     async def put(self, request: web.Request) -> web.Response:
