@@ -155,8 +155,11 @@ def test_a_missing_sample_table_says_which_command_makes_it(guide: Guide) -> Non
     (guide.folder / "metadata_absent.json").write_text(json.dumps(metadata))
     bad = guide.run("train_from_samples.py", "--sample_table", "absent")
     assert bad.returncode == 1
-    assert "python preprocess_to_samples.py --odps_project demo" in bad.stderr
-    assert "--output_table absent" in bad.stderr
+    assert (
+        f"python preprocess_to_samples.py --odps_project demo --odps_table {guide.raw.table} "
+        f"--odps_meta_table {guide.meta.table} --output_table absent --adcode 110000 "
+        "--start_date 2025-09-19 --end_date 2025-09-21"
+    ) in bad.stderr
 
 
 def test_doctor_goes_all_the_way(

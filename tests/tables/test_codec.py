@@ -33,6 +33,12 @@ def test_text_is_what_other_tools_read(values: np.ndarray) -> None:
     np.testing.assert_array_equal(plain, values.ravel())
 
 
+def test_text_is_as_python_prints_it() -> None:
+    values = np.array([12, 0.5, -3, np.nan], dtype=np.float32)
+    assert encode(values, "text") == ",".join(str(float(value)) for value in values)
+    assert encode(np.arange(3), "text") == "0,1,2"
+
+
 def test_zstd_is_base64_of_compressed_little_endian_float32() -> None:
     values = np.array([[1.5, np.nan], [-3, 1e30]], dtype=np.float32)
     packed = zstandard.ZstdDecompressor().decompress(base64.b64decode(encode(values, "zstd")))

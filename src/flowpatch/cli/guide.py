@@ -1,26 +1,22 @@
 """The two scripts of the original guide, as commands: raw table -> sample table -> training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from flowpatch.cli.groups import MAXCOMPUTE
-from flowpatch.cli.sample_tables import fetch_store
+from flowpatch.cli.sample_tables import OF_CITY, fetch_store
 from flowpatch.cli.train import train_store
 from flowpatch.errors import needing_extra
-from flowpatch.maxcompute.names import TableName
+from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.model.settings import ModelSettings
 from flowpatch.preprocessing.settings import BuildSettings, PreprocessSettings
 from flowpatch.tables.settings import FetchSettings, PublishSettings, default_metadata_file
 from flowpatch.training.settings import TrainSettings
 
-_HINT = (
-    "python preprocess_to_samples.py --odps_project {project} --odps_table RAW_TABLE "
-    "--odps_meta_table META_TABLE --output_table {table}"
-)
 _DEFAULT_BUILD = BuildSettings(time_zone="Asia/Shanghai")
 _DEFAULT_PUBLISH = PublishSettings()
 _DEFAULT_FETCH = FetchSettings()
@@ -121,10 +117,23 @@ def train_from_samples(
     if maxcompute.odps_project is None and metadata.project is not None:
         maxcompute = maxcompute.with_project(metadata.project)
     table = TableName.of_text(sample_table, maxcompute.project())
-    store = fetch_store(table, metadata_file, fetching, maxcompute, hint=_HINT)
+    store = fetch_store(table, metadata_file, fetching, maxcompute, hint=_first_script)
     if cuda is not None:
         training = training.replace(device=_device(cuda))
     train_store(store, table.table, run, model, training)
+
+
+def _first_script(table: TableName, recipe: Mapping[str, Any]) -> str:
+    """The first script's command that makes a sample table."""
+    records, nodes = (
+        TableName.of_address(recipe[name]).table if is_address(recipe.get(name, "")) else unknown
+        for name, unknown in (("records", "RAW_TABLE"), ("nodes", "META_TABLE"))
+    )
+    flags = "".join(f" --{name} {recipe[name]}" for name in OF_CITY if recipe.get(name))
+    return (
+        f"python preprocess_to_samples.py --odps_project {table.project} --odps_table {records} "
+        f"--odps_meta_table {nodes} --output_table {table.table}{flags}"
+    )
 
 
 def _device(number: int) -> str:

@@ -1,7 +1,8 @@
 """The store behind a sample table, for every command that takes one."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName
@@ -11,10 +12,25 @@ from flowpatch.tables.settings import FetchSettings, default_metadata_file
 if TYPE_CHECKING:
     from flowpatch.store.sample_store import SampleStore
 
-HINT = (
-    "flowpatch preprocess --records odps://{project}/RAW_TABLE --nodes odps://{project}/META_TABLE "
-    "--store {table}.store, then flowpatch samples publish {table}.store {address}"
-)
+Hint = Callable[[TableName, Mapping[str, Any]], str]
+"""The command that makes a sample table, from its name and the recipe of its store."""
+
+
+def step_by_step(table: TableName, recipe: Mapping[str, Any]) -> str:
+    """The commands of this program that make a sample table."""
+    records = recipe.get("records", f"odps://{table.project}/RAW_TABLE")
+    nodes = recipe.get("nodes", f"odps://{table.project}/META_TABLE")
+    flags = "".join(
+        f" --{name.replace('_', '-')} {recipe[name]}" for name in OF_CITY if recipe.get(name)
+    )
+    return (
+        f"flowpatch preprocess --records {records} --nodes {nodes}{flags} --store "
+        f"{table.table}.store, then flowpatch samples publish {table.table}.store {table.address}"
+    )
+
+
+OF_CITY = ("adcode", "start_date", "end_date")
+"""Settings of a build that differ from one table of samples to the next."""
 
 
 def fetch_store(
@@ -23,7 +39,7 @@ def fetch_store(
     settings: FetchSettings,
     maxcompute: MaxComputeSettings,
     store: Path | None = None,
-    hint: str = HINT,
+    hint: Hint = step_by_step,
 ) -> "SampleStore":
     """The store of a sample table, from the cache or rebuilt.
 
@@ -44,7 +60,5 @@ def fetch_store(
         settings,
         workers=maxcompute.parallel,
         store=store,
-        preprocess_hint=hint.format(
-            project=table.project, table=table.table, address=table.address
-        ),
+        preprocess_hint=hint(table, metadata.recipe or {}),
     )

@@ -1,7 +1,8 @@
 """Arrays as the text of a cell.
 
 zstd  base64 of zstd-compressed little-endian float32; the default
-text  numbers separated by commas, as other tools write them; NaN is `nan`
+text  numbers separated by commas, as Python prints them and other tools write them: `12.0,nan`,
+      whole numbers of indices and calendars as `12,13`
 
 A reader tells them apart by the text itself: base64 of a zstd frame begins with `KLUv`, a number
 never does. Whole numbers, such as the indices of nodes, are written as float32 too, which holds
@@ -30,7 +31,7 @@ LARGEST_WHOLE = 2**24
 """Whole numbers from here on do not fit a float32."""
 LARGEST_ARRAY_BYTES = 2**30
 """What a cell may unpack to: more is an attack, not an array."""
-LONGEST_NUMBER = 16
+LONGEST_NUMBER = 18
 """Characters of a float32 as text, its comma included, at most."""
 
 _BRACKETS = str.maketrans("", "", "[]() \t\r\n")
@@ -45,7 +46,11 @@ def encode(values: NDArray[Any], encoding: Encoding, level: int = ZSTD_LEVEL) ->
         return base64.b64encode(packed).decode("ascii")
     # from_pandas would make NaN null; here NaN is a number like others.
     texts = pc.cast(pa.array(numbers, from_pandas=False), pa.string())
-    return str(pc.binary_join(pa.array([texts.to_pylist()], pa.list_(pa.string())), ",")[0])
+    if not np.issubdtype(values.dtype, np.integer):
+        whole = pc.match_substring_regex(texts, "^-?[0-9]+$")
+        texts = pc.if_else(whole, pc.binary_join_element_wise(texts, ".0", ""), texts)
+    offsets = pa.array([0, len(texts)], pa.int32())
+    return str(pc.binary_join(pa.ListArray.from_arrays(offsets, texts), ",")[0])
 
 
 def decode(cell: str, place: str) -> NDArray[np.float32]:

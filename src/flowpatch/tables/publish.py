@@ -252,6 +252,7 @@ class _Publishing:
             content_hash=store.manifest.content_hash,
             store_version=store.version,
             code_version=installed_version("flowpatch"),
+            recipe=store.manifest.recipe,
             nodes=store.nodes.to_json(),
         )
         return self._appended(metadata) if self._settings.if_exists == "append" else metadata

@@ -68,6 +68,8 @@ class Metadata(BaseModel):
     """Hash of the store version that was published, where all of it can be rebuilt."""
     store_version: str | None = None
     code_version: str | None = None
+    recipe: dict[str, Any] | None = None
+    """How the store was built from raw records."""
     nodes: dict[str, Any]
 
     @property
