@@ -11,9 +11,9 @@ import flowpatch
 def test_the_names_are_those_that_the_readme_may_use() -> None:
     """Golden: a name that goes away breaks somebody's script, so let this fail first."""
     assert flowpatch.__all__ == [
-        "FlowpatchError", "Forecast", "ModelSettings", "PreprocessSettings", "SampleStore",
-        "SimulateSettings", "TrainSettings", "Windows", "evaluate", "forecast", "open_store",
-        "origins_of", "preprocess", "resume", "simulate", "train",
+        "FlowpatchError", "Forecast", "MaxComputeSettings", "ModelSettings", "PreprocessSettings",
+        "SampleStore", "SimulateSettings", "TrainSettings", "Windows", "evaluate", "forecast",
+        "open_store", "origins_of", "preprocess", "resume", "simulate", "train",
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flowpatch.errors import FlowpatchError as FlowpatchError
     from flowpatch.forecasting import Forecast as Forecast
     from flowpatch.forecasting import forecast as forecast
+    from flowpatch.maxcompute.settings import MaxComputeSettings as MaxComputeSettings
     from flowpatch.model.settings import ModelSettings as ModelSettings
     from flowpatch.preprocessing.build import preprocess as preprocess
     from flowpatch.preprocessing.settings import PreprocessSettings as PreprocessSettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "FlowpatchError": "errors",
     "Forecast": "forecasting",
+    "MaxComputeSettings": "maxcompute.settings",
     "ModelSettings": "model.settings",
     "PreprocessSettings": "preprocessing.settings",
     "SampleStore": "store.sample_store",

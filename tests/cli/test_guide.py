@@ -162,6 +162,30 @@ def test_a_missing_sample_table_says_which_command_makes_it(guide: Guide) -> Non
     ) in bad.stderr
 
 
+def test_the_same_by_the_commands_of_flowpatch(
+    guide: Guide, preprocessed: subprocess.CompletedProcess[str]
+) -> None:
+    table = guide.service.name("by_flowpatch").address
+    store = f"{guide.samples.table}.store"
+    reached = ("--odps-endpoint", guide.service.endpoint)
+    (guide.folder / "city.toml").write_text("[samples.publish]\nsample_stride = 4\n")
+    made = guide.run(
+        "flowpatch", "samples", "publish", store, table, *reached, "--config", "city.toml"
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads((guide.folder / made.stdout.strip()).read_text())["sample_stride"] == 4
+    fetched = guide.run("flowpatch", "samples", "fetch", table, "--store", "fetched.store")
+    assert fetched.returncode == 0, fetched.stderr
+    hashes = [
+        open_store(guide.folder / name).manifest.content_hash for name in ("fetched.store", store)
+    ]
+    assert hashes[0] == hashes[1]
+    small = ("--layers", "1", "--max-epoch", "1", "--node-dims", "4", "--input-dims", "8")
+    trained = guide.run("flowpatch", "train", table, "--run", "by-flowpatch", *small)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.split() == ["by-flowpatch"]
+
+
 def test_doctor_goes_all_the_way(
     guide: Guide, preprocessed: subprocess.CompletedProcess[str]
 ) -> None:

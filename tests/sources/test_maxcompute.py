@@ -272,3 +272,50 @@ def test_a_missing_table_and_a_view_are_named(city: City, service: Service, tmp_
     service.client.execute_sql(f"CREATE VIEW {view.table} AS SELECT * FROM {raw.table}")
     with pytest.raises(QueryError, match="is a view"):
         build(service, view.address, meta.address, tmp_path / "s.store")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("place", ["ingolstadt_simulated", "aarhus"])
+def test_real_records_give_the_series_of_their_files(
+    service: Service, tmp_path: Path, shared: Path, place: str
+) -> None:
+    """Millions of rows by both ways, with workers, against the same Parquet file."""
+    folder = shared / "data" / place
+    keys = ["nds_id", "next_nds_id"] if place == "ingolstadt_simulated" else ["sensor_id"]
+    records = pq.read_table(
+        folder / "records.parquet", columns=[*keys, "passts_time", "flow_label"]
+    )
+    changes = {"node_columns": tuple(keys), "adcode": None, "step_minutes": 5}
+    nodes = folder / "nodes.csv"
+    files = build(service, folder / "records.parquet", nodes, tmp_path / "f.store", **changes)
+
+    times = pa.compute.strftime(
+        pa.compute.cast(records["passts_time"], pa.timestamp("s")), "%Y-%m-%d %H:%M:%S"
+    )
+    table = pa.table(
+        {
+            **{key: pa.compute.cast(records[key], pa.string()) for key in keys},
+            "passts_time": times,
+            "flow_label": pa.compute.cast(records["flow_label"], pa.float64()),
+        }
+    )
+    days = pa.compute.strftime(pa.compute.cast(records["passts_time"], pa.timestamp("s")), "%Y%m%d")
+    raw = service.name(place)
+    columns = ", ".join(f"{key} string" for key in keys)
+    made = service.client.create_table(
+        raw.table, (f"{columns}, passts_time string, flow_label double", "ds string")
+    )
+    for day in pa.compute.unique(days).to_pylist():
+        with made.open_writer(f"ds={day}", create_partition=True, arrow=True) as writer:
+            writer.write(table.filter(pa.compute.equal(days, day)))
+    for pushdown in ("sql", "tunnel"):
+        there = build(
+            service,
+            raw.address,
+            nodes,
+            tmp_path / f"{pushdown}.store",
+            pushdown=pushdown,
+            **changes,
+        )
+        assert there.manifest.content_hash == files.manifest.content_hash
+        assert there.manifest.counts == files.manifest.counts

@@ -8,7 +8,7 @@ from typing import Any
 
 from odps import ODPS
 
-from flowpatch.errors import MaxComputeError
+from flowpatch.errors import MaxComputeError, QueryError
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.patience import Patience
@@ -16,6 +16,8 @@ from flowpatch.maxcompute.patience import Patience
 TEMPORARY_PREFIX = "tmp_flowpatch_"
 TEMPORARY_DAYS = 1
 """Lifetime of a temporary table that nobody dropped."""
+RESULT_ROWS = 10_000
+"""A plain result shows so many rows, and says nothing of others."""
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 5.0
 
 Row = tuple[Any, ...]
@@ -54,14 +56,25 @@ class Queries:
         return instance
 
     def rows(self, sql: str, what: str, hints: Mapping[str, str] | None = None) -> list[Row]:
-        """The rows of a query whose result is small: a plain result shows 10,000 at most."""
+        """The rows of a query whose result is small.
+
+        Raises:
+            QueryError: it has RESULT_ROWS or more, of which the service shows no more.
+        """
         instance = self.run(sql, what, hints)
 
         def read() -> list[Row]:
             with instance.open_reader(tunnel=False) as reader:
                 return [tuple(record.values) for record in reader]
 
-        return self._patience.try_again(read, what)
+        rows = self._patience.try_again(read, what)
+        if len(rows) >= RESULT_ROWS:
+            raise QueryError(
+                f"{what}: the result has {RESULT_ROWS:,} rows or more, and MaxCompute shows no "
+                "more. Ask for fewer partitions with --start-date and --end-date, or use "
+                "--pushdown tunnel."
+            )
+        return rows
 
     @contextmanager
     def temporary_table(self, beside: TableName) -> Iterator[TableName]:

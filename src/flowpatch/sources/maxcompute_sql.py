@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from flowpatch.errors import MaxComputeError
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo
 from flowpatch.maxcompute.names import TableName, column
@@ -130,9 +131,12 @@ class SqlWay:
                 upload = Upload(self._connection, name, overwrite=True)
                 list(upload.write([Block(0, rows)], _as_it_is, workers=0))
                 upload.commit([0])
-                return
+                break
             except SessionExpiredError as error:
                 waiting.check(f"Writing {name.address}", error)
+        found = open_part(self._connection, self._patience, name, None).rows
+        if found != len(rows):
+            raise MaxComputeError(f"{name.address} holds {found:,} of {len(rows):,} nodes written.")
 
     def _table(self, chosen: Chosen) -> RecordTable:
         types = dict(self._info.columns)
