@@ -10,7 +10,7 @@ from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.sources import maxcompute_tunnel
 from flowpatch.store.sample_store import SampleStore
-from flowpatch.tables import publish, row_index
+from flowpatch.tables import publication, row_index
 from flowpatch.tables.fetch import fetch
 from flowpatch.tables.publish import publish as publish_samples
 from flowpatch.tables.schema import read_metadata
@@ -22,7 +22,7 @@ from maxcompute_city import KINDS, City, Service, settings
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """More requests, so that every kind of fault strikes."""
     monkeypatch.setattr(maxcompute_tunnel, "RANGE_ROWS", 150)
-    monkeypatch.setattr(publish, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(publication, "BLOCK_BYTES", 20_000)
     monkeypatch.setattr(row_index, "NARROW_ROWS", 40)
 
 

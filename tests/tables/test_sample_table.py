@@ -20,7 +20,7 @@ from flowpatch.interruption import Interruption, StopAskedError
 from flowpatch.maxcompute.names import TableName
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.store.sample_store import SampleStore
-from flowpatch.tables import codec, fetch, publish, samples
+from flowpatch.tables import codec, fetch, publication, publish, samples
 from flowpatch.tables.schema import COLUMNS, Metadata, read_metadata
 from flowpatch.tables.settings import FetchSettings, PublishSettings
 from maxcompute_city import City, Service, settings
@@ -373,7 +373,7 @@ def test_a_stride_that_leaves_steps_out_is_refused(table: Samples) -> None:
 def test_a_write_that_fails_leaves_the_old_table_and_goes_on_later(
     table: Samples, if_exists: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(publication, "BLOCK_BYTES", 20_000)
     before = []
     if if_exists != "fail":
         table.publish(sample_stride=12)
@@ -394,7 +394,7 @@ def test_a_write_that_fails_leaves_the_old_table_and_goes_on_later(
     written_again = {e["query"] for e in table.service.requests("PUT") if "blockid" in e["query"]}
     assert not any("blockid=0" in query for query in written_again)
     rows = len(table.service.rows(table.table, ["timestamp"]))
-    expected = len(publish.choose_samples(table.store.splits, 6, 6, 1))
+    expected = len(samples.choose_samples(table.store.splits, 6, 6, 1))
     assert rows == expected + (len(before) if if_exists == "append" else 0)
     assert metadata.input_len == 6
     assert not list(table.folder.glob(".*unfinished"))
@@ -407,7 +407,7 @@ def _connection(service: Service) -> Any:
 
 
 def test_a_stopped_publication_goes_on(table: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publish, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(publication, "BLOCK_BYTES", 20_000)
 
     calls = []
 

@@ -83,6 +83,18 @@ class Metadata(BaseModel):
         return None if self.splits is None else Splits.from_json(self.splits)
 
 
+def make_folder_of(path: Path) -> None:
+    """Makes the folder of a metadata file, before any work is done for it.
+
+    Raises:
+        OutputError: it cannot be made or written.
+    """
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
 def write_metadata(path: Path, metadata: Metadata) -> None:
     """Writes the file at once: a reader sees the old or the new one.
 
@@ -91,16 +103,17 @@ def write_metadata(path: Path, metadata: Metadata) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(
             json.dumps(metadata.model_dump(), ensure_ascii=False) + "\n", encoding="utf-8"
         )
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"Cannot write '{path}': {error.strerror}. Check --metadata-file."
-        ) from None
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"Cannot write '{path}': {error.strerror}. Check --metadata-file.")
 
 
 def read_metadata(path: Path) -> Metadata:
