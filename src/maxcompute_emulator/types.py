@@ -56,7 +56,7 @@ _PLAIN: dict[str, tuple[pa.DataType, str]] = {
     "DATETIME": (pa.timestamp("ms"), "TIMESTAMP WITH TIME ZONE"),
     "TIMESTAMP": (pa.timestamp("ns"), "TIMESTAMPTZ_NS"),
     "TIMESTAMP_NTZ": (pa.timestamp("ns"), "TIMESTAMP_NS"),
-    "INTERVAL_DAY_TIME": (DAY_TIME_ARROW, "STRUCT(sec BIGINT, nano INTEGER)"),
+    "INTERVAL_DAY_TIME": (DAY_TIME_ARROW, 'STRUCT("sec" BIGINT, "nano" INTEGER)'),
     "INTERVAL_YEAR_MONTH": (pa.int64(), "BIGINT"),
     "JSON": (pa.string(), "JSON"),
     "VOID": (pa.null(), "VARCHAR"),
@@ -105,6 +105,19 @@ class DataType:
 
 
 @dataclass(frozen=True)
+class TimeTruncation:
+    """`trunc_time(column, part)`: what gives the key of an automatically partitioned table.
+
+    Attributes:
+        column: The name of a column of the table.
+        part: Such as `day`.
+    """
+
+    column: str
+    part: str
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a table, a partition key, or a column of a result."""
 
@@ -112,6 +125,7 @@ class Column:
     type: DataType
     comment: str = ""
     nullable: bool = True
+    generated: TimeTruncation | None = None
 
 
 def arrow_type(data_type: DataType) -> pa.DataType:

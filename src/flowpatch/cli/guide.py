@@ -17,7 +17,15 @@ from flowpatch.preprocessing.settings import BuildSettings, PreprocessSettings
 from flowpatch.tables.settings import FetchSettings, PublishSettings, default_metadata_file
 from flowpatch.training.settings import TrainSettings
 
-_DEFAULT_BUILD = BuildSettings(time_zone="Asia/Shanghai")
+
+class GuideSettings(BuildSettings):
+    """How the guide's raw records become a series."""
+
+    time_zone: str = "Asia/Shanghai"
+    """Zone of the wall-clock time."""
+
+
+_DEFAULT_BUILD = GuideSettings()
 _DEFAULT_PUBLISH = PublishSettings()
 _DEFAULT_FETCH = FetchSettings()
 _DEFAULT_MAXCOMPUTE = MaxComputeSettings()
@@ -42,7 +50,7 @@ def preprocess_to_samples(
     output_table: str,
     metadata_file: Path | None = None,
     store: Path | None = None,
-    build: Annotated[BuildSettings, Parameter(name="*")] = _DEFAULT_BUILD,
+    build: Annotated[GuideSettings, Parameter(name="*")] = _DEFAULT_BUILD,
     publishing: Annotated[PublishSettings, Parameter(name="*")] = _DEFAULT_PUBLISH,
     maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
 ) -> None:
@@ -64,7 +72,7 @@ def preprocess_to_samples(
     project = maxcompute.project()
     table = TableName.of_text(output_table, project)
     settings = PreprocessSettings(
-        **{**_DEFAULT_BUILD.model_dump(include={"time_zone"}), **_given(build)},
+        **build.model_dump(),
         records=TableName.of_text(odps_table, project).address,
         nodes=TableName.of_text(odps_meta_table, project).address,
         store=store or Path(f"{table.table}.store"),
@@ -141,10 +149,6 @@ def _device(number: int) -> str:
     from flowpatch.training.device import cuda_or_cpu
 
     return cuda_or_cpu(number)
-
-
-def _given(settings: BuildSettings) -> dict[str, object]:
-    return {name: getattr(settings, name) for name in settings.model_fields_set}
 
 
 def _app(name: str, command: Callable[..., None]) -> App:

@@ -8,10 +8,10 @@ from typing import Any
 from maxcompute_emulator.rest.xml import element, http_date, json_element
 from maxcompute_emulator.types import Column
 from maxcompute_emulator.warehouse import Part, Table
+from maxcompute_emulator.warehouse.records import STORAGE_TIER
 
 _SHARDS = "emulator.shards"
 _HUB_LIFECYCLE = "emulator.hublifecycle"
-_STORAGE_TIER = "storagetier"
 
 
 def table_xml(table: Table, extended: bool) -> str:
@@ -67,7 +67,7 @@ def partition_xml(table: Table, part: Part, extended: bool) -> str:
             "LifeCycle": table.lifecycle,
             "PhysicalSize": 3 * _stored_bytes(part.rows, part.size_bytes),
             "FileNum": len(part.segments),
-            "Reserved": "{}",
+            "Reserved": json.dumps({"StorageTier": part.storage_tier} if part.storage_tier else {}),
         }
     return element("Partition", *_values(table, part), json_element("Schema", body))
 
@@ -97,7 +97,7 @@ def _stored_bytes(rows: int, size_bytes: int) -> int:
 def _schema(table: Table) -> dict[str, Any]:
     body: dict[str, Any] = {
         "columns": [_column(column) for column in table.columns],
-        "partitionKeys": [_column(column) for column in table.partition_columns],
+        "partitionKeys": [_key(table, column) for column in table.partition_columns],
         "comment": table.comment,
         "createTime": int(table.created),
         "lastDDLTime": int(table.ddl_time),
@@ -134,8 +134,8 @@ def _extended(table: Table) -> dict[str, Any]:
         reserved["Transactional"] = "true"
     if table.primary_key:
         reserved["PrimaryKey"] = list(table.primary_key)
-    if _STORAGE_TIER in table.properties:
-        reserved["StorageTier"] = table.properties[_STORAGE_TIER]
+    if STORAGE_TIER in table.properties:
+        reserved["StorageTier"] = table.properties[STORAGE_TIER]
     rows, size = table.record_count, table.size_bytes
     return {
         "IsArchived": False,
@@ -143,6 +143,20 @@ def _extended(table: Table) -> dict[str, Any]:
         "FileNum": sum(len(part.segments) for part in table.record.parts.values()),
         "Reserved": json.dumps(reserved),
     }
+
+
+def _key(table: Table, key: Column) -> dict[str, Any]:
+    """A partition key; where a rule gives its value, as a call with its arguments before it."""
+    rule = key.generated
+    if rule is None:
+        return _column(key)
+    kinds = {column.name: str(column.type) for column in table.columns}
+    steps = [
+        {"leafExprDesc": {"type": kinds[rule.column], "reference": {"name": rule.column}}},
+        {"leafExprDesc": {"type": "string", "constant": rule.part}},
+        {"functionCall": {"name": "trunc_time", "type": "string"}},
+    ]
+    return _column(key) | {"generateExpression": steps}
 
 
 def _column(column: Column) -> dict[str, Any]:

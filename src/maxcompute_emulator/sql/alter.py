@@ -22,6 +22,7 @@ from maxcompute_emulator.sql.scope import Session
 from maxcompute_emulator.types import Column
 from maxcompute_emulator.warehouse import Part, StoredColumn, Table, TableRecord
 from maxcompute_emulator.warehouse.partition_spec import format_spec
+from maxcompute_emulator.warehouse.records import STORAGE_TIER, PartValues
 
 Change = Callable[[TableRecord], TableRecord]
 _WIDER = {
@@ -140,7 +141,10 @@ def _alter_partition(
 ) -> None:
     (old,) = existing_values(table, tests)[:1] or [full_values(table, tests)]
     if reader.accept("SET", "PARTITIONPROPERTIES"):
-        read_properties(reader)
+        tier = read_properties(reader).get(STORAGE_TIER)
+        reader.finish()
+        if tier:
+            _set_tier(session, table, old, tier)
         return
     reader.expect("RENAME", "TO", "PARTITION")
     new = full_values(table, read_partition(reader))
@@ -152,6 +156,14 @@ def _alter_partition(
         parts = dict(record.parts)
         parts[new] = replace(parts.pop(old), values=new, ddl_time=session.warehouse.clock())
         return replace(record, parts=parts)
+
+    _changed(session, table, change)
+
+
+def _set_tier(session: Session, table: Table, values: PartValues, tier: str) -> None:
+    def change(record: TableRecord) -> TableRecord:
+        part = replace(record.parts[values], storage_tier=tier)
+        return replace(record, parts={**record.parts, values: part})
 
     _changed(session, table, change)
 

@@ -13,6 +13,7 @@ from maxcompute_emulator.sql.scope import (
 )
 from maxcompute_emulator.types import DataType, duckdb_type
 
+_NUMBER_TYPES = {*INTEGER_TYPES, *FRACTION_TYPES}
 _SECONDS = "'%Y-%m-%d %H:%M:%S'"
 
 
@@ -58,8 +59,7 @@ def number(value: Typed) -> Typed:
 def comparable(left: Typed, right: Typed) -> tuple[Typed, Typed]:
     """Both sides in a type in which they can be compared."""
     kinds = {left.kind, right.kind}
-    numbers = {*INTEGER_TYPES, *FRACTION_TYPES}
-    if kinds & TEXT_TYPES and kinds & numbers:
+    if kinds & TEXT_TYPES and kinds & _NUMBER_TYPES:
         return number(left), number(right)
     if "TIMESTAMP" in kinds and len(kinds) == 2 and "" not in kinds:
         wide = DataType("TIMESTAMP")
@@ -98,6 +98,8 @@ def cast(value: Typed, target: DataType, session: Session) -> Typed:
         return Typed(f"{verb}({value.sql} AS {wanted})", target, direct)
     if target.name == "TIMESTAMP_NTZ" and value.kind == "DATETIME":
         return Typed(f"CAST({clock(value)} AS {wanted})", target)
+    if target.name in ("DATETIME", "TIMESTAMP") and value.kind in _NUMBER_TYPES:
+        return Typed(f"CAST(to_timestamp(CAST({value.sql} AS DOUBLE)) AS {wanted})", target)
     if target.name == "BINARY":
         return Typed(f"encode({text(value)})" if value.kind != "BINARY" else value.sql, target)
     if target.name == "BOOLEAN" and value.kind in TEXT_TYPES:
@@ -127,7 +129,7 @@ def arithmetic_type(left: Typed, right: Typed) -> DataType | None:
     if all(kind in INTEGER_TYPES for kind in kinds):
         wider = max(kinds, key=INTEGER_TYPES.index)
         return DataType(wider)
-    if "DOUBLE" in kinds and all(kind in {*INTEGER_TYPES, *FRACTION_TYPES} for kind in kinds):
+    if "DOUBLE" in kinds and set(kinds) <= _NUMBER_TYPES:
         return DOUBLE
     return None
 

@@ -11,10 +11,12 @@ from maxcompute_emulator.sql.names import TableName, find_table, table_name
 from maxcompute_emulator.sql.queries import QueryCompiler
 from maxcompute_emulator.sql.reader import Reader
 from maxcompute_emulator.sql.results import Rows, run_query
-from maxcompute_emulator.sql.scope import Session
+from maxcompute_emulator.sql.scope import CLOCK_TYPES, STRING, Session
+from maxcompute_emulator.sql.special_functions import check_truncation
 from maxcompute_emulator.sql.views import create_schema, create_view
-from maxcompute_emulator.types import Column
+from maxcompute_emulator.types import Column, TimeTruncation
 from maxcompute_emulator.warehouse import StoredColumn, TableRecord
+from maxcompute_emulator.warehouse.records import STORAGE_TIER
 
 SHARDS = "emulator.shards"
 HUB_LIFECYCLE = "emulator.hublifecycle"
@@ -118,8 +120,13 @@ def _record(session: Session, name: TableName, definition: _Definition) -> Table
     if repeated:
         raise errors.semantic_error(f"column {sorted(repeated)[0]} is named twice")
     for key in definition.keys:
+        if key.generated:
+            _check_rule(definition.columns, key.generated)
         if key.type.name not in _KEY_TYPES:
             raise errors.semantic_error(f"partition key {key.name} cannot be of type {key.type}")
+    properties = dict(definition.properties)
+    if session.flag("odps.tiered.storage.enable"):
+        properties.setdefault(STORAGE_TIER, "standard")
     primary = {name.lower() for name in definition.primary_key}
     columns = tuple(
         StoredColumn(
@@ -147,9 +154,16 @@ def _record(session: Session, name: TableName, definition: _Definition) -> Table
         comment=definition.comment,
         lifecycle=definition.lifecycle,
         next_column_id=len(columns),
-        properties=definition.properties,
+        properties=properties,
         primary_key=tuple(definition.primary_key),
     )
+
+
+def _check_rule(columns: list[Column], rule: TimeTruncation) -> None:
+    check_truncation(rule.part)
+    kinds = {column.name: column.type.name for column in columns}
+    if kinds.get(rule.column) not in CLOCK_TYPES:
+        raise errors.semantic_error(f"trunc_time needs a column of times, not {rule.column}")
 
 
 def _read_definition(reader: Reader) -> _Definition:
@@ -192,6 +206,19 @@ def read_column(reader: Reader) -> Column:
             return Column(name, kind, comment, nullable)
 
 
+def _read_generated_key(reader: Reader) -> Column:
+    """`(TRUNC_TIME(column, 'part') AS name [COMMENT 'text'])`."""
+    reader.expect("(", "TRUNC_TIME", "(")
+    source = reader.name()
+    reader.expect(",")
+    rule = TimeTruncation(source, reader.string().lower())
+    reader.expect(")", "AS")
+    name = reader.name()
+    comment = reader.string() if reader.accept("COMMENT") else ""
+    reader.expect(")")
+    return Column(name, STRING, comment, generated=rule)
+
+
 def read_column_list(reader: Reader) -> list[Column]:
     """Columns in parentheses."""
     reader.expect("(")
@@ -230,6 +257,8 @@ def _read_option(reader: Reader, definition: _Definition) -> None:
         definition.comment = reader.string()
     elif reader.accept("PARTITIONED", "BY"):
         definition.keys = read_column_list(reader)
+    elif reader.accept("AUTO", "PARTITIONED", "BY"):
+        definition.keys = [_read_generated_key(reader)]
     elif reader.accept("LIFECYCLE"):
         definition.lifecycle = _positive_days(reader)
     elif reader.accept("TBLPROPERTIES"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import duckdb
+from sqlglot import exp
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.sql.alter import alter
@@ -17,7 +18,7 @@ from maxcompute_emulator.sql.queries import QueryCompiler
 from maxcompute_emulator.sql.reader import Reader, Token
 from maxcompute_emulator.sql.results import Rows, run_query
 from maxcompute_emulator.sql.scope import Session
-from maxcompute_emulator.sql.script import read_script
+from maxcompute_emulator.sql.script import read_assignment, read_script
 from maxcompute_emulator.sql.show import describe, explain, show
 from maxcompute_emulator.warehouse import Warehouse
 
@@ -66,10 +67,17 @@ def execute(
     place = schema or settings.get("odps.default.schema") or "default"
     warehouse.expire()
     outcome = Outcome()
+    variables: list[tuple[str, exp.Expr]] = []
     for statement in read.statements:
+        if assignment := read_assignment(statement):
+            name, query = assignment
+            variables.append((name, parse_query(query)))
+            continue
         if outcome.rows:
             warehouse.storage.drop(outcome.rows.segments)
-        session = Session(warehouse, project.lower(), place.lower(), settings, watch=watch)
+        session = Session(
+            warehouse, project.lower(), place.lower(), settings, tuple(variables), watch=watch
+        )
         outcome = _execute_one(session, statement)
     return outcome
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from maxcompute_emulator import errors
+from maxcompute_emulator.sql import intervals
 from maxcompute_emulator.sql.aggregates import Aggregate, aggregate
 from maxcompute_emulator.sql.cast_types import data_type_of
 from maxcompute_emulator.sql.coercion import (
@@ -199,23 +200,13 @@ class ExpressionCompiler:
     def _arithmetic(self, node: exp.Binary) -> Typed:
         left, right = self(node.left), self(node.right)
         if left.kind in CLOCK_TYPES or right.kind in CLOCK_TYPES:
-            return self._time_arithmetic(node, left, right)
+            return _time_arithmetic(_ARITHMETIC[type(node)], left, right)
         left, right = number(left), number(right)
         kind = arithmetic_type(left, right)
         sign = _ARITHMETIC[type(node)]
         if kind == BIGINT:
             return Typed(f"(CAST({left.sql} AS BIGINT) {sign} {right.sql})", kind)
         return Typed(f"({left.sql} {sign} {right.sql})", kind)
-
-    def _time_arithmetic(self, node: exp.Binary, left: Typed, right: Typed) -> Typed:
-        if left.kind in CLOCK_TYPES and right.kind in CLOCK_TYPES:
-            raise errors.unsupported("the difference of two times; use DATEDIFF")
-        moment, sign = left if left.kind in CLOCK_TYPES else right, _ARITHMETIC[type(node)]
-        if moment.kind not in ("DATE", "DATETIME"):
-            raise errors.unsupported(f"arithmetic on {moment.kind}; cast it to DATETIME first")
-        start = cast(moment, DataType("DATETIME"), self.session) if moment is left else left
-        sides = (start.sql, right.sql) if moment is left else (left.sql, moment.sql)
-        return Typed(f"({sides[0]} {sign} {sides[1]})", DataType("DATETIME"))
 
     def _divide(self, node: exp.Div) -> Typed:
         left, right = number(self(node.left)), number(self(node.right))
@@ -285,6 +276,9 @@ class ExpressionCompiler:
         return Typed(f"list_extract({value.sql}, CAST({index.sql} AS BIGINT) + 1)")
 
     def _interval(self, node: exp.Interval) -> Typed:
+        found = intervals.constant(node)
+        if found:
+            return found
         unit = date_part(node.unit.name) if node.unit else ""
         amount = cast(self(node.this), BIGINT, self.session)
         return Typed(f"({amount.sql} * INTERVAL 1 {unit})")
@@ -392,6 +386,16 @@ class ExpressionCompiler:
             raise errors.unsupported(f"WITHIN GROUP after {node.this.name}")
         ordered = f"{found.call[:-1]} {self.order(node.expression)})"
         return Typed(found.wrap.format(ordered), found.type)
+
+
+def _time_arithmetic(sign: str, left: Typed, right: Typed) -> Typed:
+    if left.kind in CLOCK_TYPES and right.kind in CLOCK_TYPES and sign == "-":
+        return intervals.difference(left, right)
+    if left.kind in CLOCK_TYPES:
+        return intervals.shifted(left, sign, right)
+    if sign == "-":
+        raise errors.semantic_error("a time cannot be taken from an interval")
+    return intervals.shifted(right, sign, left)
 
 
 def _branch_type(values: list[Typed]) -> DataType | None:

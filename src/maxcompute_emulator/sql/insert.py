@@ -20,7 +20,8 @@ from maxcompute_emulator.sql.partitions_clause import (
 from maxcompute_emulator.sql.queries import QueryCompiler
 from maxcompute_emulator.sql.reader import Reader
 from maxcompute_emulator.sql.results import service_error
-from maxcompute_emulator.sql.scope import Relation, Session, Typed
+from maxcompute_emulator.sql.scope import TIMESTAMP_NTZ, Relation, Session, Typed
+from maxcompute_emulator.sql.special_functions import NOW_UTC, truncated_text
 from maxcompute_emulator.types import Column, DataType
 from maxcompute_emulator.warehouse import Segment, StoredColumn, Table
 from maxcompute_emulator.warehouse.partition_spec import normal_value
@@ -28,16 +29,26 @@ from maxcompute_emulator.warehouse.records import PartValues
 from maxcompute_emulator.warehouse.storage import column_name, literal, segment_name
 
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_ARRIVAL_COLUMN = "_partitiontime"
 _KEY_ID = 1_000_000
 
 
 @dataclass(frozen=True)
 class _Target:
-    """Where rows go: the table, its static keys, and the columns that the query gives."""
+    """Where rows go.
+
+    Attributes:
+        table: The table.
+        static: Keys that the statement gives, with their values.
+        dynamic: Keys that each row gives.
+        made: Those of them that follow from the row's other values.
+        given: Columns that the query gives.
+    """
 
     table: Table
     static: dict[str, str]
     dynamic: list[Column]
+    made: set[str]
     given: list[str]
 
 
@@ -90,14 +101,16 @@ def _target(
     for name, value in static.items():
         check_value(session.warehouse.storage, keys[name], value)
     dynamic = [column for name, column in keys.items() if name not in static]
-    if tests and {test.key for test in tests} != set(keys):
+    named = {test.key for test in tests} | set(names)
+    made = {name for name, key in keys.items() if key.generated and name not in named}
+    if tests and {test.key for test in tests} | made != set(keys):
         raise errors.semantic_error("PARTITION must name every partition key")
     plain = [column.name.lower() for column in table.columns]
     missing = [name for name in names if name not in plain and name not in keys]
     if missing:
         raise errors.semantic_error(f"column {missing[0]} cannot be resolved")
     listed = [name for name in names if name in plain] or plain
-    return _Target(table, static, dynamic, listed)
+    return _Target(table, static, dynamic, made, listed)
 
 
 def _write(
@@ -133,7 +146,7 @@ def _static_values(target: _Target) -> PartValues:
 
 def _shaped(session: Session, target: _Target, relation: Relation) -> str:
     """The query's columns in the table's order and types, then the dynamic keys as text."""
-    wanted = len(target.given) + len(target.dynamic)
+    wanted = len(target.given) + len(target.dynamic) - len(target.made)
     if len(relation.columns) != wanted:
         raise errors.semantic_error(
             f"wrong columns count {len(relation.columns)} in data source, requires {wanted} columns"
@@ -142,13 +155,28 @@ def _shaped(session: Session, target: _Target, relation: Relation) -> str:
         Typed(f'q."i{number}"', column.type) for number, column in enumerate(relation.columns)
     ]
     by_name = dict(zip(target.given, inputs, strict=False))
-    items = []
+    values: dict[str, Typed] = {}
     for column in target.table.columns:
-        value = by_name.get(column.name.lower())
-        items.append("NULL" if value is None else _converted(session, value, column.type))
-    items += [text(value) for value in inputs[len(target.given) :]]
+        value = by_name.get(column.name.lower()) or _left_out(target.table, column)
+        values[column.name.lower()] = Typed(_converted(session, value, column.type), column.type)
+    keys = iter(inputs[len(target.given) :])
+    items = [value.sql for value in values.values()]
+    items += [
+        truncated_text(values[key.generated.column], key.generated.part).sql
+        if key.generated and key.name.lower() in target.made
+        else text(next(keys))
+        for key in target.dynamic
+    ]
     heading = ", ".join(f'"i{number}"' for number in range(len(inputs)))
     return f"SELECT {', '.join(items)} FROM ({relation.sql}) AS q({heading})"
+
+
+def _left_out(table: Table, column: Column) -> Typed:
+    """The value of a column that the query does not give."""
+    arrival = table.properties.get("ingestion_time_partition", "").lower() == "true"
+    if arrival and column.name.lower() == _ARRIVAL_COLUMN:
+        return Typed(NOW_UTC, TIMESTAMP_NTZ)
+    return Typed("NULL")
 
 
 def _converted(session: Session, value: Typed, wanted: DataType) -> str:

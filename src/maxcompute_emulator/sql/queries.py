@@ -48,7 +48,7 @@ class QueryCompiler:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self._environments: list[Environment] = [{}]
+        self._environments: list[Environment] = [_variables(session)]
 
     def query(
         self,
@@ -150,6 +150,10 @@ class QueryCompiler:
     ) -> tuple[Relation | None, Table | None]:
         """What a name in FROM means: a common table expression, a view, or a table."""
         parts = [part.name for part in node.parts]
+        if isinstance(node.this, exp.Parameter):
+            parts = [f"@{node.this.name.lower()}"]
+            if parts[0] not in self._environments[-1]:
+                raise errors.semantic_error(f"variable {parts[0]} is not defined")
         found = self._environments[-1].get(parts[0].lower()) if len(parts) == 1 else None
         if found:
             self._environments.append(found.environment)
@@ -174,6 +178,14 @@ class QueryCompiler:
         self.session.escaped |= inner.escaped
         self.session.input_bytes += inner.input_bytes
         return renamed(relation, names)
+
+
+def _variables(session: Session) -> Environment:
+    """Each variable of a script may use those before it."""
+    found: dict[str, _Named] = {}
+    for name, query in session.variables:
+        found[name] = _Named(query, [], dict(found))
+    return found
 
 
 def _same_names(node: exp.Expr) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
+from sqlglot import exp
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.types import DataType
@@ -20,6 +21,7 @@ DOUBLE = DataType("DOUBLE")
 INT = DataType("INT")
 STRING = DataType("STRING")
 TIMESTAMP = DataType("TIMESTAMP")
+TIMESTAMP_NTZ = DataType("TIMESTAMP_NTZ")
 
 TIME_ZONE_SETTING = "odps.sql.timezone"
 TEXT_TYPES = {"STRING", "CHAR", "VARCHAR"}
@@ -82,6 +84,7 @@ class Session:
         project: The project that plain names belong to.
         schema: The schema that plain names belong to.
         settings: Hints, by name.
+        variables: Queries that the script has named, such as `@a`, in their order.
         escaped: Set once a table is read whose text holds escaped bytes.
         input_bytes: What the partitions that were read hold.
         views: Names of the views that are being opened.
@@ -92,6 +95,7 @@ class Session:
     project: str
     schema: str
     settings: Mapping[str, str]
+    variables: Sequence[tuple[str, exp.Expr]] = ()
     escaped: bool = False
     input_bytes: int = 0
     views: list[str] = field(default_factory=list)

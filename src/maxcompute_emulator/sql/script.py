@@ -9,6 +9,7 @@ _PIECE = re.compile(
     r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`[^`]*`|--[^\n]*|/\*.*?\*/|;|[^'"`;\-/]+|.""",
     re.DOTALL,
 )
+_ASSIGNMENT = re.compile(r"\s*(@\w+)\s*:=\s*(.*)", re.DOTALL)
 _SET = re.compile(r"\s*set\s+([\w.\-]+)\s*=\s*(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -30,6 +31,12 @@ def read_script(text: str) -> Script:
         else:
             script.statements.append(statement.strip())
     return script
+
+
+def read_assignment(statement: str) -> tuple[str, str] | None:
+    """Name and query of `@name := query`; None for any other statement."""
+    match = _ASSIGNMENT.fullmatch(statement)
+    return (match.group(1).lower(), match.group(2)) if match else None
 
 
 def _statements(text: str) -> list[str]:

@@ -101,7 +101,9 @@ def ddl(table: Table) -> str:
     text = f"CREATE TABLE IF NOT EXISTS {table.full_name}({_definitions(table.columns)})"
     if table.comment:
         text += f" COMMENT {_string(table.comment)}"
-    if table.partition_columns:
+    if any(key.generated for key in table.partition_columns):
+        text += f" AUTO PARTITIONED BY({', '.join(map(_rule, table.partition_columns))})"
+    elif table.partition_columns:
         text += f" PARTITIONED BY({_definitions(table.partition_columns)})"
     text += " STORED AS ALIORC"
     if table.properties:
@@ -122,6 +124,11 @@ def _definitions(columns: tuple[Column, ...]) -> str:
             item += f" COMMENT {_string(column.comment)}"
         items.append(item)
     return ", ".join(items)
+
+
+def _rule(key: Column) -> str:
+    rule = key.generated
+    return f"trunc_time(`{rule.column}`, {_string(rule.part)}) AS `{key.name}`" if rule else ""
 
 
 def _string(text: str) -> str:

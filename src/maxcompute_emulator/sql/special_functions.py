@@ -11,6 +11,7 @@ from maxcompute_emulator.sql.functions import (
     simple,
     wrong_arguments,
 )
+from maxcompute_emulator.sql.intervals import day_time, year_month
 from maxcompute_emulator.sql.scope import (
     BIGINT,
     BOOLEAN,
@@ -20,12 +21,15 @@ from maxcompute_emulator.sql.scope import (
     STRING,
     TEXT_TYPES,
     TIMESTAMP,
+    TIMESTAMP_NTZ,
     Typed,
 )
 from maxcompute_emulator.sql.time_formats import date_part, java_format, time_format
 from maxcompute_emulator.types import DataType
 from maxcompute_emulator.warehouse.storage import literal, quoted
 
+_TRUNCATED = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%d %H:00:00"}
+NOW_UTC = "CAST(now() AT TIME ZONE 'UTC' AS TIMESTAMP_NS)"
 _EXACT_UNITS = {"hour", "minute", "second", "millisecond", "microsecond"}
 
 
@@ -144,6 +148,28 @@ def _datetrunc(call: Call) -> Typed:
     return Typed(f"CAST({truncated} AS TIMESTAMP WITH TIME ZONE)", DATETIME, truncated)
 
 
+def truncated_text(value: Typed, part: str) -> Typed:
+    """`TRUNC_TIME`: a time cut to a part, as the text that partition keys hold."""
+    return Typed(f"strftime({clock(value)}, {literal(check_truncation(part))})", STRING)
+
+
+def check_truncation(part: str) -> str:
+    """The form of times that TRUNC_TIME cuts to a part.
+
+    Raises:
+        ServiceError: They are not cut to that part.
+    """
+    shape = _TRUNCATED.get(part.lower())
+    if shape is None:
+        allowed = ", ".join(_TRUNCATED)
+        raise errors.semantic_error(f"trunc_time cannot cut to '{part}'. Allowed: {allowed}")
+    return shape
+
+
+def _trunc_time(call: Call) -> Typed:
+    return truncated_text(call.arguments[0], call.constant(1))
+
+
 def _trunc(call: Call) -> Typed:
     if len(call.arguments) == 2 and call.nodes[1].is_string:
         return _datetrunc(call)
@@ -244,7 +270,7 @@ SPECIAL: dict[str, Handler] = {
     "dateadd": by_count({3: _dateadd}),
     "datediff": by_count({2: _datediff, 3: _datediff}),
     "datetrunc": by_count({2: _datetrunc}),
-    "trunc_time": by_count({2: _datetrunc}),
+    "trunc_time": by_count({2: _trunc_time}),
     "trunc": by_count({1: _trunc, 2: _trunc}),
     "datepart": by_count({2: _datepart}),
     "date_add": by_count({2: _add_days("+")}),
@@ -260,6 +286,9 @@ SPECIAL: dict[str, Handler] = {
     "getdate": by_count({0: simple("", "date_trunc('second', now())", DATETIME)}),
     "now": by_count({0: simple("", "date_trunc('second', now())", DATETIME)}),
     "current_timestamp": by_count({0: simple("", "CAST(now() AS TIMESTAMPTZ_NS)", TIMESTAMP)}),
+    "current_timestamp_ntz": by_count({0: simple("", f"({NOW_UTC})", TIMESTAMP_NTZ)}),
+    "interval_day_time": by_count({1: lambda call: day_time(call.constant(0))}),
+    "interval_year_month": by_count({1: lambda call: year_month(call.constant(0))}),
     "current_date": by_count({0: simple("", "current_date", DATE)}),
     "explode": by_count({1: simple("x", "unnest({0})")}),
 }

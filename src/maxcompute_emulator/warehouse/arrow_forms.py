@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from maxcompute_emulator import errors
 from maxcompute_emulator.types import Column, DataType, arrow_type
 from maxcompute_emulator.warehouse import raw_text
+from maxcompute_emulator.wire.limits import MAX_CELL_BYTES
 
-MAX_CELL_BYTES = 8 * 1024 * 1024
 _INSTANTS = {"DATETIME": pa.timestamp("us", "UTC"), "TIMESTAMP": pa.timestamp("ns", "UTC")}
 _CELLS = {"STRING", "BINARY", "JSON", "CHAR", "VARCHAR"}
 

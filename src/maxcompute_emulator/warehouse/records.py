@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from maxcompute_emulator.types import Column, parse_type
+from maxcompute_emulator.types import Column, TimeTruncation, parse_type
 
 DEFAULT_SCHEMA = "default"
 TABLE_KIND = "MANAGED_TABLE"
+STORAGE_TIER = "storagetier"
 VIEW_KIND = "VIRTUAL_VIEW"
 
 PartValues = tuple[str, ...]
@@ -62,6 +63,7 @@ class Part:
     ddl_time: float
     version: int
     segments: tuple[Segment, ...] = ()
+    storage_tier: str = ""
 
     @property
     def rows(self) -> int:
@@ -125,7 +127,7 @@ def table_from_json(text: str, parts: Mapping[PartValues, Part]) -> TableRecord:
 
 def part_to_json(part: Part) -> str:
     """A part with its segments."""
-    body = {name: getattr(part, name) for name in _PART_FIELDS}
+    body = {name: getattr(part, name) for name in (*_PART_FIELDS, "storage_tier")}
     body["segments"] = [
         [
             segment.id,
@@ -147,7 +149,9 @@ def part_from_json(text: str) -> Part:
         for number, rows, size, types, escaped in body["segments"]
     )
     plain = {name: body[name] for name in _PART_FIELDS if name != "values"}
-    return Part(values=tuple(body["values"]), segments=segments, **plain)
+    # Files of earlier versions have no tier.
+    tier = body.get("storage_tier", "")
+    return Part(values=tuple(body["values"]), segments=segments, storage_tier=tier, **plain)
 
 
 _PLAIN_FIELDS = (
@@ -169,9 +173,13 @@ _PART_FIELDS = ("values", "created", "modified", "ddl_time", "version")
 
 
 def _column_to_list(column: Column) -> list[Any]:
-    return [column.name, str(column.type), column.comment, column.nullable]
+    made = column.generated
+    rule = [made.column, made.part] if made else None
+    return [column.name, str(column.type), column.comment, column.nullable, rule]
 
 
 def _column(item: list[Any]) -> Column:
-    name, text, comment, nullable = item
-    return Column(name, parse_type(text), comment, nullable)
+    # Files of earlier versions have no rule.
+    name, text, comment, nullable, rule = [*item, None][:5]
+    made = TimeTruncation(*rule) if rule else None
+    return Column(name, parse_type(text), comment, nullable, made)

@@ -23,8 +23,15 @@ from maxcompute_emulator.warehouse.records import Segment, StoredColumn
 
 _BATCH_BYTES = 16 * 1024 * 1024
 _BATCH_ROWS = 65536
-_MEMORY = "4GB"
+# DuckDB reads 2,048 rows where one is asked for. Rows that are wide are therefore kept in smaller
+# segments, and not compressed, so that one row costs milliseconds.
+_WIDE_ROW_BYTES = 4096
+_WIDE_SEGMENT_BYTES = 16 * 1024 * 1024
 _SEGMENT_BYTES = 128 * 1024 * 1024
+_PLAIN_TYPES = ("VARCHAR", "BLOB")
+# Beside what DuckDB holds, each stream holds a few batches.
+_FILE_MEMORY = "1GB"
+_MEMORY = "4GB"
 _OVERHEAD_BYTES = 512
 _SETUP = """
 CREATE SCHEMA IF NOT EXISTS data;
@@ -64,7 +71,8 @@ class Storage:
         self._lock = threading.Lock()
         self._spill = tempfile.TemporaryDirectory(prefix="maxcompute-emulator-")
         self._connection.execute(f"SET GLOBAL temp_directory = {literal(self._spill.name)}")
-        self._connection.execute(f"SET GLOBAL memory_limit = '{_MEMORY}'")
+        memory = _FILE_MEMORY if database else _MEMORY
+        self._connection.execute(f"SET GLOBAL memory_limit = '{memory}'")
         self._connection.execute(f"SET GLOBAL TimeZone = {literal(time_zone)}")
         self._connection.execute(_SETUP)
         row = self._connection.execute(
@@ -103,15 +111,14 @@ class Storage:
         return next(self._segment_ids)
 
     def create_segment(
-        self, cursor: duckdb.DuckDBPyConnection, columns: Sequence[StoredColumn]
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        columns: Sequence[StoredColumn],
+        wide: bool = False,
     ) -> int:
         """Make an empty segment; rows go in by `INSERT INTO`."""
         segment_id = self.new_segment_id()
-        definitions = ", ".join(
-            f"{column_name(stored.id)} {duckdb_type(stored.column.type)}"
-            f"{'' if stored.column.nullable else ' NOT NULL'}"
-            for stored in columns
-        )
+        definitions = ", ".join(_definition(stored, wide) for stored in columns)
         cursor.execute(f"CREATE TABLE {segment_name(segment_id)} ({definitions})")
         return segment_id
 
@@ -139,11 +146,12 @@ class Storage:
         """Store batches as segments of bounded size; none remains if the batches fail."""
         names = [column_name(stored.id) for stored in columns]
         plain = tuple(stored.column for stored in columns)
-        converted = arrow_forms.to_duckdb(batches, plain, names)
+        converted = arrow_forms.to_duckdb(_in_small_batches(batches), plain, names)
         written: list[Segment] = []
         try:
             while (first := next(converted, None)) is not None:
-                written.append(self._write_segment(columns, itertools.chain([first], converted)))
+                rest = itertools.chain([first], converted)
+                written.append(self._write_segment(columns, rest, _is_wide(first[0])))
         except BaseException:
             self.drop(written)
             raise
@@ -153,11 +161,13 @@ class Storage:
         self,
         columns: Sequence[StoredColumn],
         batches: Iterator[tuple[pa.RecordBatch, set[str]]],
+        wide: bool,
     ) -> Segment:
         rows = size = 0
+        full = _WIDE_SEGMENT_BYTES if wide else _SEGMENT_BYTES
         escaped: set[str] = set()
         with self.transaction() as cursor:
-            segment_id = self.create_segment(cursor, columns)
+            segment_id = self.create_segment(cursor, columns, wide)
             for batch, stray in batches:
                 cursor.register("incoming", batch)
                 _run_insert(cursor, f"INSERT INTO {segment_name(segment_id)} FROM incoming")
@@ -165,7 +175,7 @@ class Storage:
                 rows += batch.num_rows
                 size += batch.nbytes
                 escaped |= stray
-                if size >= _SEGMENT_BYTES:
+                if size >= full:
                     break
         types = {stored.id: str(stored.column.type) for stored in columns}
         stray_ids = frozenset(int(name[1:]) for name in escaped)
@@ -188,16 +198,18 @@ class Storage:
 
     def merge(self, segments: Sequence[Segment], columns: Sequence[StoredColumn]) -> Segment:
         """One segment with the rows of several, in their order."""
+        rows = sum(segment.rows for segment in segments)
+        size = sum(segment.size_bytes for segment in segments)
         with self.transaction() as cursor:
-            merged = self.create_segment(cursor, columns)
+            merged = self.create_segment(cursor, columns, size > rows * _WIDE_ROW_BYTES)
             for segment in segments:
                 cursor.execute(
                     f"INSERT INTO {segment_name(merged)} {select_rows(segment, columns)}"
                 )
         return Segment(
             merged,
-            sum(segment.rows for segment in segments),
-            sum(segment.size_bytes for segment in segments),
+            rows,
+            size,
             {stored.id: str(stored.column.type) for stored in columns},
             frozenset().union(*(segment.escaped for segment in segments)),
         )
@@ -235,6 +247,26 @@ def select_rows(segment: Segment, columns: Sequence[StoredColumn], names: bool =
         for stored in columns
     )
     return f"SELECT {items} FROM {segment_name(segment.id)}"
+
+
+def _definition(stored: StoredColumn, wide: bool) -> str:
+    kind = duckdb_type(stored.column.type)
+    compression = " USING COMPRESSION uncompressed" if wide and kind in _PLAIN_TYPES else ""
+    null = "" if stored.column.nullable else " NOT NULL"
+    return f"{column_name(stored.id)} {kind}{null}{compression}"
+
+
+def _is_wide(batch: pa.RecordBatch) -> bool:
+    return bool(batch.nbytes > batch.num_rows * _WIDE_ROW_BYTES)
+
+
+def _in_small_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows, in batches that do not fill a segment of wide rows by themselves."""
+    for batch in batches:
+        pieces = 1 + batch.nbytes // _WIDE_SEGMENT_BYTES
+        rows = -(-batch.num_rows // pieces)
+        for start in range(0, batch.num_rows, max(rows, 1)):
+            yield batch.slice(start, rows)
 
 
 def _run_insert(cursor: duckdb.DuckDBPyConnection, statement: str) -> None:

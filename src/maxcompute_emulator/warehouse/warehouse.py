@@ -31,7 +31,7 @@ from maxcompute_emulator.warehouse.upload import Upload
 
 DAY_SECONDS = 86400
 T = TypeVar("T")
-_SMALL_BYTES = 4 * 1024 * 1024
+_SMALL_BYTES = 1024 * 1024
 _MANY_SEGMENTS = 32
 
 
