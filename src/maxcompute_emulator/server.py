@@ -64,7 +64,7 @@ def _gate(credentials: signature.Credentials) -> Middleware:
             response = error_response(request, error)
         except web.HTTPException as error:
             response = error_response(request, _as_service_error(error))
-        except ConnectionResetError:
+        except ConnectionError:
             # The client left or was made to; nobody reads this.
             return web.Response()
         except Exception:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowpatch.cli.app import COMMANDS
+from flowpatch.cli.app import COMMANDS, SUBCOMMANDS
 
 # --- help and version -----------------------------------------------------------------------------
 
@@ -49,12 +49,19 @@ def test_the_version_is_that_of_the_package(command: Any) -> None:
     assert command("--version").out == version("flowpatch") + "\n"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+WORDS = [
+    (name, *inner)
+    for name in COMMANDS
+    for inner in ([(n,) for n in SUBCOMMANDS.get(name, ())] or [()])
+]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
 def test_help_describes_every_flag_of_a_command(
-    name: str, command: Any, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...], command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")  # One row a flag.
-    outcome = command(name, "--help")
+    outcome = command(*words, "--help")
     assert (outcome.code, outcome.err) == (0, "")
     rows = re.findall(r"^│ (?:\*|) *(--\S.*?) *│$", outcome.out, re.MULTILINE)
     # Behind a flag and its type stand two spaces and a sentence, then choices and default.
