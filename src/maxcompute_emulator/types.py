@@ -130,15 +130,24 @@ class Column:
 
 def arrow_type(data_type: DataType) -> pa.DataType:
     """The form in which values of this type travel inside the emulator."""
-    if data_type.name == "DECIMAL":
-        return pa.decimal128(*data_type.precision_and_scale)
-    inner = [arrow_type(child) for child in data_type.children]
+    return nested_arrow_type(data_type, _plain_arrow_type)
+
+
+def nested_arrow_type(data_type: DataType, plain: Callable[[DataType], pa.DataType]) -> pa.DataType:
+    """A type in Arrow, with what it holds at any depth in the form that `plain` gives."""
+    inner = [nested_arrow_type(child, plain) for child in data_type.children]
     if data_type.name == "ARRAY":
         return pa.list_(inner[0])
     if data_type.name == "MAP":
         return pa.map_(inner[0], inner[1])
     if data_type.name == "STRUCT":
         return pa.struct(list(zip(data_type.fields, inner, strict=True)))
+    return plain(data_type)
+
+
+def _plain_arrow_type(data_type: DataType) -> pa.DataType:
+    if data_type.name == "DECIMAL":
+        return pa.decimal128(*data_type.precision_and_scale)
     return _PLAIN[data_type.name][0]
 
 

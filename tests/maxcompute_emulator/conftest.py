@@ -8,10 +8,11 @@ from urllib.request import Request, urlopen
 import pytest
 from odps import ODPS, options
 from odps.tunnel import TableTunnel
+from warehouse_sql import Sql
 
 from maxcompute_emulator.emulator import Emulator
 from maxcompute_emulator.types import Column, parse_type
-from maxcompute_emulator.warehouse import StoredColumn, Table, TableRecord
+from maxcompute_emulator.warehouse import StoredColumn, Table, TableRecord, Warehouse
 
 _names = (f"t{number}" for number in itertools.count(1))
 
@@ -102,3 +103,11 @@ def make_table(emulator: Emulator) -> Callable[..., Table]:
         return emulator.warehouse.create(record)
 
     return make
+
+
+@pytest.fixture
+def sql() -> Iterator[Sql]:
+    """SQL on a warehouse of the test's own."""
+    warehouse = Warehouse(None, projects=["demo", "other"])
+    yield Sql(warehouse)
+    warehouse.close()

@@ -43,15 +43,19 @@ def test_both_kinds_of_result_hold_the_same(odps: ODPS, numbers: str) -> None:
     assert plain.values.tolist() == instance.open_reader(tunnel=True).to_pandas().values.tolist()
 
 
-def test_awkward_text_in_plain_results(odps: ODPS) -> None:
+def assert_read_back(odps: ODPS, values: list) -> None:
+    """Both kinds of result give the values of a STRING column as they were written."""
     odps.delete_table("awkward", if_exists=True)
-    texts = ["中\\\\n\\\n文 ,\r ", "测试\x00\x01\x02数据", '"', "", None]
-    odps.write_table(odps.create_table("awkward", "name string"), [[text] for text in texts])
+    odps.write_table(odps.create_table("awkward", "name string"), [[value] for value in values])
     instance = odps.execute_sql("select name from awkward")
     for tunnel in (False, True):
         with instance.open_reader(tunnel=tunnel) as reader:
-            assert [record[0] for record in reader] == texts
+            assert [record[0] for record in reader] == values
     odps.delete_table("awkward")
+
+
+def test_awkward_text_in_plain_results(odps: ODPS) -> None:
+    assert_read_back(odps, ["中\\\\n\\\n文 ,\r ", "测试\x00\x01\x02数据", '"', "", None])
 
 
 @pytest.fixture
@@ -64,14 +68,7 @@ def strings_as_bytes() -> Iterator[None]:
 
 @pytest.mark.usefixtures("strings_as_bytes")
 def test_bytes_in_plain_results(odps: ODPS) -> None:
-    odps.delete_table("stray", if_exists=True)
-    values = ["中".encode() + b" ,\r\xe9", b"\x00\x01" + "据".encode() + b"\xe9"]
-    odps.write_table(odps.create_table("stray", "name string"), [[value] for value in values])
-    instance = odps.execute_sql("select name from stray")
-    for tunnel in (False, True):
-        with instance.open_reader(tunnel=tunnel) as reader:
-            assert [record[0] for record in reader] == values
-    odps.delete_table("stray")
+    assert_read_back(odps, ["中".encode() + b" ,\r\xe9", b"\x00\x01" + "据".encode() + b"\xe9"])
 
 
 def test_nested_values_in_both_kinds(odps: ODPS) -> None:

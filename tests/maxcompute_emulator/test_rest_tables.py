@@ -328,3 +328,114 @@ def test_schemas_hold_tables_of_their_own(odps: ODPS, name: str) -> None:
     table.drop()
     odps.delete_schema("s1")
     assert not odps.exist_schema("s1")
+
+
+def test_storage_tiers(odps: ODPS, name: str) -> None:
+    table = odps.create_table(name, SCHEMA, storage_tier="standard")
+    assert table.storage_tier_info.storage_tier.value == "standard"
+    table.set_storage_tier("low_frequency")
+    table.reload()
+    assert table.storage_tier_info.storage_tier.value == "lowfrequency"
+    partition = table.create_partition("ds=1")
+    partition.set_storage_tier("long_term")
+    assert partition.storage_tier_info.storage_tier.value == "longterm"
+
+
+def test_the_client_knows_how_partitions_are_made(odps: ODPS, name: str) -> None:
+    key = "trunc_time(at, 'day') as day"
+    table = odps.create_table(name, ("at datetime, a bigint", key))
+    odps.write_table(table, [[datetime(2025, 2, 21, 11), 1]], create_partition=True)
+    assert [record.a for record in odps.read_table(table, partition="day=2025-02-21")] == [1]
+
+
+def test_schemas_are_found_by_sql_as_well(odps: ODPS, monkeypatch: pytest.MonkeyPatch) -> None:
+    from odps.models import schemas
+
+    key = (odps.endpoint, odps.project)
+    monkeypatch.setitem(schemas._project_has_schema_api, key, False)
+    made = odps.create_schema("by_sql")
+    assert made.owner
+    assert odps.exist_schema("by_sql")
+    assert "by_sql" in {schema.name for schema in odps.list_schemas()}
+    made.drop()
+    assert not odps.exist_schema("by_sql")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda odps: odps.create_resource("r.py", "py", fileobj="x"),
+        lambda odps: odps.create_function("f", class_type="a.B", resources=[]),
+        lambda odps: list(odps.list_volumes()),
+        lambda odps: list(odps.list_xflows()),
+        lambda odps: list(odps.list_offline_models()),
+        lambda odps: odps.run_xflow("x", "y", {}),
+        lambda odps: odps.run_sql_interactive("select 1"),
+    ],
+)
+def test_what_is_not_carried_is_refused_in_words(odps: ODPS, ask) -> None:
+    with pytest.raises(errors.ODPSError, match="the emulator does not carry this"):
+        ask(odps)
+
+
+def test_there_are_no_functions_and_resources(odps: ODPS) -> None:
+    assert list(odps.list_functions()) == list(odps.list_resources()) == []
+    assert not odps.exist_function("f")
+    assert not odps.exist_resource("r")
+
+
+def test_clustering_is_told_and_changed(odps: ODPS, name: str) -> None:
+    columns = f"create table {name} (a string, c bigint)"
+    odps.execute_sql(f"{columns} clustered by (c) sorted by (c desc, a) into 10 buckets")
+    info = odps.get_table(name).cluster_info
+    assert (info.cluster_type.value, info.bucket_num, info.cluster_cols) == ("hash", 10, ["c"])
+    assert [(item.name, item.order.value) for item in info.sort_cols] == [
+        ("c", "DESC"),
+        ("a", "ASC"),
+    ]
+    odps.delete_table(name)
+    odps.execute_sql(f"{columns} range clustered by (c)")
+    table = odps.get_table(name)
+    table.reload()
+    assert (table.cluster_info.cluster_type.value, table.cluster_info.bucket_num) == ("range", 0)
+    table.set_cluster_info(info)
+    table.reload()
+    assert table.cluster_info.cluster_type.value == "hash"
+    table.set_cluster_info(None)
+    table.reload()
+    assert table.cluster_info is None
+
+
+def test_views_of_both_kinds(odps: ODPS, name: str) -> None:
+    table = odps.create_table(name, ("a string", "pt string"))
+    odps.write_table(table, [["x"]], partition="pt=1", create_partition=True)
+    odps.execute_sql(f"create view {name}_v comment 'seen' as select * from {name}")
+    view = odps.get_table(f"{name}_v")
+    assert (view.type, view.comment) == (Table.Type.VIRTUAL_VIEW, "seen")
+    odps.execute_sql(
+        f"create materialized view {name}_m disable rewrite partitioned on (pt) "
+        f"as select * from {name}"
+    )
+    stored = odps.get_table(f"{name}_m")
+    assert stored.type == Table.Type.MATERIALIZED_VIEW
+    assert "CREATE MATERIALIZED VIEW" in stored.get_ddl()
+    with odps.execute_sql(f"select a from {name}_m where pt = '1'").open_reader() as reader:
+        assert [record.a for record in reader] == ["x"]
+    view.drop()
+    stored.drop()
+    assert not odps.exist_table(f"{name}_m")
+
+
+def test_touching_a_table_shows(odps: ODPS, name: str) -> None:
+    table = odps.create_table(name, "a string")
+    before = table.last_data_modified_time
+    table.touch()
+    assert table.last_data_modified_time > before
+
+
+def test_a_partition_loads_what_it_is_asked_for(odps: ODPS, name: str) -> None:
+    partition = odps.create_table(name, SCHEMA).create_partition("ds=1")
+    assert (partition.is_archived, partition.physical_size) == (False, 0)
+    assert not partition.is_loaded
+    assert isinstance(partition.creation_time, datetime)
+    assert partition.is_loaded

@@ -1,42 +1,10 @@
 """Statements that change tables, and those that tell of them."""
 
-from collections.abc import Iterator
-
 import pytest
+from warehouse_sql import Sql
 
 from maxcompute_emulator.errors import ServiceError
-from maxcompute_emulator.sql import execute
 from maxcompute_emulator.sql.script import read_script
-from maxcompute_emulator.warehouse import Table, Warehouse
-
-
-class Sql:
-    """One warehouse, asked in SQL."""
-
-    def __init__(self, warehouse: Warehouse) -> None:
-        self.warehouse = warehouse
-
-    def __call__(self, script: str, **hints: str) -> str:
-        named = {key.replace("__", "."): value for key, value in hints.items()}
-        return execute(self.warehouse, "demo", None, script, named).text
-
-    def rows(self, query: str) -> list[tuple]:
-        hints = {"odps.sql.allow.fullscan": "true", "odps.sql.validate.orderby.limit": "false"}
-        outcome = execute(self.warehouse, "demo", None, query, hints)
-        found: list[tuple] = []
-        for item in outcome.rows.snapshot(self.warehouse).read(0, 10**6):
-            found += zip(*(column.to_pylist() for column in item.columns), strict=True)
-        return found
-
-    def table(self, name: str) -> Table:
-        return self.warehouse.table("demo", None, name)
-
-
-@pytest.fixture
-def sql() -> Iterator[Sql]:
-    warehouse = Warehouse(None, projects=["demo", "other"])
-    yield Sql(warehouse)
-    warehouse.close()
 
 
 def test_create_says_all_that_a_table_has(sql: Sql) -> None:
@@ -252,3 +220,54 @@ def test_scripts() -> None:
     )
     assert script.settings == {"a.b": "c d"}
     assert script.statements == ["select 'x;--y'", 'select "\\";" , `a;b`']
+
+
+def test_a_script_names_queries_and_uses_them(sql: Sql) -> None:
+    sql("create table t (a bigint, b string); insert into t values (1, 'x'), (2, 'y'), (3, 'z')")
+    script = "@a := select * from t where a > 1; @a := select b from @A where a < 3; "
+    assert sql.rows(script + "select q.b from @a q join t on q.b = t.b") == [("y",)]
+    sql(script + "create table u as select * from @a")
+    assert sql.rows("select * from u") == [("y",)]
+    with pytest.raises(ServiceError, match="variable @nothing is not defined"):
+        sql("select * from @nothing")
+
+
+def test_tables_are_partitioned_by_a_time_of_their_rows(sql: Sql) -> None:
+    sql("""create table t (a bigint, d datetime)
+        auto partitioned by (trunc_time(`d`, 'day') as `pt` comment 'the day')""")
+    (key,) = sql.table("t").partition_columns
+    assert (key.name, str(key.type), key.comment) == ("pt", "string", "the day")
+    sql("""insert into t select * from values
+        (1, datetime '2025-02-21 23:59:59'), (2, datetime '2025-02-22 00:00:00') v(a, d)""")
+    sql("insert into t (d, a) values (datetime '2025-02-22 10:00:00', 3)")
+    sql("insert into t partition (pt='own') select 4, null")
+    assert sorted(sql.rows("select a, pt from t")) == [
+        (1, "2025-02-21"),
+        (2, "2025-02-22"),
+        (3, "2025-02-22"),
+        (4, "own"),
+    ]
+    assert "AUTO PARTITIONED BY(trunc_time(`d`, 'day') AS `pt`)" in sql("show create table t")
+
+
+def test_rows_can_be_partitioned_by_their_arrival(sql: Sql) -> None:
+    sql("""create table t (_partitiontime timestamp_ntz, a bigint)
+        auto partitioned by (trunc_time(_partitiontime, 'year') as pt)
+        tblproperties ('ingestion_time_partition'='true')""")
+    sql("insert into t (a) select 1")
+    (partition,) = sql.table("t").partitions
+    assert partition[0].startswith("20")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("trunc_time(d, 'second') as pt", "Allowed: year, month, day, hour"),
+        ("trunc_time(a, 'day') as pt", "needs a column of times, not a"),
+        ("trunc_time(other, 'day') as pt", "needs a column of times, not other"),
+        ("upper(a) as pt", "expect"),
+    ],
+)
+def test_rules_for_partitions_are_checked(sql: Sql, rule: str, message: str) -> None:
+    with pytest.raises(ServiceError, match=message):
+        sql(f"create table t (a bigint, d datetime) auto partitioned by ({rule})")

@@ -1,7 +1,9 @@
 """State: rows in segments, staged uploads, snapshots, partitions, and what a file keeps."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,9 +12,22 @@ import pytest
 
 from maxcompute_emulator.errors import ServiceError
 from maxcompute_emulator.sql import execute
-from maxcompute_emulator.types import Column, arrow_schema, parse_type
-from maxcompute_emulator.warehouse import StoredColumn, Table, TableRecord, Warehouse
+from maxcompute_emulator.types import Column, TimeTruncation, arrow_schema, parse_type
+from maxcompute_emulator.warehouse import (
+    Clustering,
+    Part,
+    StoredColumn,
+    Table,
+    TableRecord,
+    Warehouse,
+)
 from maxcompute_emulator.warehouse.partition_spec import full_values, parse_spec
+from maxcompute_emulator.warehouse.records import (
+    part_from_json,
+    part_to_json,
+    table_from_json,
+    table_to_json,
+)
 
 DAY_S = 86400
 
@@ -346,3 +361,46 @@ def test_threads_write_read_and_query_side_by_side(warehouse) -> None:
         thread.join()
     assert failures == []
     assert now(warehouse).record_count == 60
+
+
+def test_wide_rows_lie_in_small_segments(tmp_path: Path) -> None:
+    path = tmp_path / "wide.duckdb"
+    warehouse = Warehouse(path, projects=["demo"])
+    table = make(warehouse, a="string")
+    upload = warehouse.begin_upload(table)
+    texts = [str(number) * 500_000 for number in range(10)] * 8
+    upload.write_block(0, [pa.record_batch({"a": pa.array(texts)})])
+    upload.commit([0])
+    table = warehouse.table("demo", None, "t")
+    sizes = [segment.size_bytes for segment in table.part(None).segments]
+    assert len(sizes) > 1
+    assert max(sizes) < 11 * 1024 * 1024
+    assert rows(table.snapshot()) == [(text,) for text in texts]
+    assert rows(table.snapshot(), 61, 1) == [(texts[61],)]
+    warehouse.close()
+
+
+def test_a_file_is_read_within_bounded_memory(tmp_path: Path) -> None:
+    with_file = Warehouse(tmp_path / "x.duckdb", projects=["demo"])
+    limit = with_file.storage.cursor().execute("SELECT current_setting('memory_limit')").fetchone()
+    with_file.close()
+    assert limit == ("953.6 MiB",)
+
+
+def test_records_of_earlier_versions_are_read() -> None:
+    part = Part(("1",), 1.0, 2.0, 3.0, 4, storage_tier="standard")
+    assert part_from_json(part_to_json(part)) == part
+    old = json.loads(part_to_json(part))
+    del old["storage_tier"]
+    assert part_from_json(json.dumps(old)) == replace(part, storage_tier="")
+    columns = (StoredColumn(0, Column("d", parse_type("datetime"))),)
+    key = Column("pt", parse_type("string"), generated=TimeTruncation("d", "day"))
+    record = TableRecord(1, "demo", "default", "t", columns, 0, 0, 0, "me", (key,))
+    clustered = replace(record, clustering=Clustering("hash", ("d",), (("d", "asc"),), 4))
+    assert table_from_json(table_to_json(clustered), {}) == clustered
+    assert table_from_json(table_to_json(record), {}) == record
+    body = json.loads(table_to_json(record))
+    del body["clustering"]
+    body["partition_columns"] = [item[:4] for item in body["partition_columns"]]
+    plain = replace(record, partition_columns=(replace(key, generated=None),))
+    assert table_from_json(json.dumps(body), {}) == plain

@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from maxcompute_emulator.instances import Instances
+from maxcompute_emulator.rest.absent_handlers import AbsentHandlers
 from maxcompute_emulator.rest.instance_handlers import InstanceHandlers
 from maxcompute_emulator.rest.project_handlers import ProjectHandlers
 from maxcompute_emulator.rest.schema_handlers import SchemaHandlers
@@ -28,8 +29,7 @@ def routes(warehouse: Warehouse, instances: Instances) -> list[web.RouteDef]:
         web.get(f"{_PROJECT}/system", projects.system),
         web.put(f"{_PROJECT}/logs", projects.logs),
         web.post(f"{_PROJECT}/authorization", projects.authorization),
-        web.get(f"{_PROJECT}/registration/functions", schemas.no_objects),
-        web.get(f"{_PROJECT}/resources", schemas.no_objects),
+        *AbsentHandlers(warehouse).routes(_PROJECT),
         web.get(f"{_PROJECT}/schemas", schemas.list),
         web.post(f"{_PROJECT}/schemas", schemas.create),
         web.get(f"{_PROJECT}/schemas/{{schema}}", schemas.get),

@@ -138,6 +138,8 @@ def read_task(body: bytes) -> Task:
         root = ElementTree.fromstring(body)  # noqa: S314
     except ElementTree.ParseError:
         raise errors.invalid_argument("The body is no XML.") from None
+    if root.find("XflowInstance") is not None:
+        raise errors.unsupported("XFlow jobs")
     job = root.find("Job")
     tasks = job.find("Tasks") if job is not None else None
     if job is None or tasks is None or len(tasks) != 1:

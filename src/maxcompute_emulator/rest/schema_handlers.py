@@ -62,16 +62,6 @@ class SchemaHandlers:
         await asyncio.to_thread(self._warehouse.drop_schema, place["project"], place["schema"])
         return web.Response(status=204)
 
-    async def no_objects(self, request: web.Request) -> web.Response:
-        """Functions and resources, of which the emulator has none."""
-        schema = request.query.get("curr_schema") or "default"
-        try:
-            self._warehouse.schema(request.match_info["project"], schema)
-        except errors.ServiceError as error:
-            raise errors.no_such_object("Schema", schema) from error
-        name = "Functions" if request.path.endswith("/functions") else "Resources"
-        return answer(element(name, element("Marker", text="")))
-
 
 def _schema(schema: SchemaRecord) -> str:
     return element(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
-import pyarrow as pa
 from aiohttp import web
 
 from maxcompute_emulator import errors
@@ -19,8 +17,8 @@ from maxcompute_emulator.rest.table_xml import (
 )
 from maxcompute_emulator.rest.xml import answer, object_headers
 from maxcompute_emulator.types import Column
-from maxcompute_emulator.warehouse import Snapshot, Table, Warehouse
-from maxcompute_emulator.warehouse.partition_spec import format_spec, matches, parse_spec
+from maxcompute_emulator.warehouse import Table, Warehouse
+from maxcompute_emulator.warehouse.partition_spec import matches, parse_spec
 
 _MAX_PREVIEW_ROWS = 10_000
 
@@ -74,9 +72,8 @@ class TableHandlers:
         names = [name for name in request.query.get("cols", "").split(",") if name]
         columns = _chosen(table, names)
         wanted = [column.name for column in columns]
-        partition = request.query.get("partition")
-        snapshots = _snapshots(table, partition)
-        body = csv_rows(columns, _first_rows(snapshots, limit, wanted), self._warehouse.time_zone)
+        rows = table.first_rows(request.query.get("partition"), limit, wanted)
+        body = csv_rows(columns, rows, self._warehouse.time_zone)
         return web.Response(body=body, content_type="text/csv", charset="utf-8")
 
 
@@ -94,26 +91,6 @@ def _chosen(table: Table, names: list[str]) -> list[Column]:
             raise errors.invalid_column_name(name)
     lowered = {name.lower() for name in names}
     return [column for column in everything if column.name.lower() in lowered] or everything
-
-
-def _snapshots(table: Table, partition: str | None) -> Iterator[Snapshot]:
-    if partition or not table.partition_columns:
-        yield table.snapshot(partition)
-        return
-    for values in table.partitions:
-        yield table.snapshot(format_spec(table.partition_columns, values))
-
-
-def _first_rows(
-    snapshots: Iterator[Snapshot], limit: int, names: list[str]
-) -> Iterator[pa.RecordBatch]:
-    for snapshot in snapshots:
-        count = min(limit, snapshot.record_count)
-        if count:
-            yield from snapshot.read(0, count, names)
-        limit -= count
-        if limit <= 0:
-            return
 
 
 def _partitions(request: web.Request, table: Table) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from maxcompute_emulator.rest.xml import element, http_date, json_element
 from maxcompute_emulator.types import Column
-from maxcompute_emulator.warehouse import Part, Table
-from maxcompute_emulator.warehouse.records import STORAGE_TIER
+from maxcompute_emulator.warehouse import Clustering, Part, Table
+from maxcompute_emulator.warehouse.records import MATERIALIZED_KIND, STORAGE_TIER, VIEW_KIND
 
 _SHARDS = "emulator.shards"
 _HUB_LIFECYCLE = "emulator.hublifecycle"
@@ -52,23 +52,26 @@ def listed_table_xml(table: Table, extended: bool) -> str:
 
 
 def partition_xml(table: Table, part: Part, extended: bool) -> str:
-    """One partition."""
-    body: dict[str, Any] = {
-        "createTime": int(part.created),
-        "lastDDLTime": int(part.ddl_time),
-        "lastModifiedTime": int(part.modified),
-        "partitionSize": _stored_bytes(part.rows, part.size_bytes),
-        "partitionRecordNum": part.rows,
-    }
-    if extended:
-        body |= {
+    """One partition: what is known of it, or only what `extended` asks for beside that."""
+    size_bytes = _stored_bytes(part.rows, part.size_bytes)
+    body: dict[str, Any] = (
+        {
             "IsArchived": False,
             "IsExstore": False,
             "LifeCycle": table.lifecycle,
-            "PhysicalSize": 3 * _stored_bytes(part.rows, part.size_bytes),
+            "PhysicalSize": 3 * size_bytes,
             "FileNum": len(part.segments),
             "Reserved": json.dumps({"StorageTier": part.storage_tier} if part.storage_tier else {}),
         }
+        if extended
+        else {
+            "createTime": int(part.created),
+            "lastDDLTime": int(part.ddl_time),
+            "lastModifiedTime": int(part.modified),
+            "partitionSize": size_bytes,
+            "partitionRecordNum": part.rows,
+        }
+    )
     return element("Partition", *_values(table, part), json_element("Schema", body))
 
 
@@ -102,8 +105,9 @@ def _schema(table: Table) -> dict[str, Any]:
         "createTime": int(table.created),
         "lastDDLTime": int(table.ddl_time),
         "lastModifiedTime": int(table.modified),
-        "isVirtualView": table.is_view,
-        "isMaterializedView": False,
+        "isVirtualView": table.kind == VIEW_KIND,
+        "isMaterializedView": table.kind == MATERIALIZED_KIND,
+        "isMaterializedViewRewriteEnabled": False,
         "isExternalTable": False,
         "lifecycle": table.lifecycle,
         "owner": table.owner,
@@ -134,6 +138,8 @@ def _extended(table: Table) -> dict[str, Any]:
         reserved["Transactional"] = "true"
     if table.primary_key:
         reserved["PrimaryKey"] = list(table.primary_key)
+    if table.clustering:
+        reserved |= _clustering(table.clustering)
     if STORAGE_TIER in table.properties:
         reserved["StorageTier"] = table.properties[STORAGE_TIER]
     rows, size = table.record_count, table.size_bytes
@@ -142,6 +148,15 @@ def _extended(table: Table) -> dict[str, Any]:
         "PhysicalSize": 3 * _stored_bytes(rows, size),
         "FileNum": sum(len(part.segments) for part in table.record.parts.values()),
         "Reserved": json.dumps(reserved),
+    }
+
+
+def _clustering(clustering: Clustering) -> dict[str, Any]:
+    return {
+        "ClusterType": clustering.kind,
+        "BucketNum": clustering.buckets,
+        "ClusterCols": list(clustering.columns),
+        "SortCols": [{"col": name, "order": order} for name, order in clustering.order],
     }
 
 

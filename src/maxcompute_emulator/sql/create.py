@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from maxcompute_emulator import errors
+from maxcompute_emulator.sql.clustering import read_clustering
 from maxcompute_emulator.sql.dialect import parse_query
-from maxcompute_emulator.sql.names import TableName, find_table, table_name
+from maxcompute_emulator.sql.names import TableName, find_table, new_record, table_name
 from maxcompute_emulator.sql.queries import QueryCompiler
 from maxcompute_emulator.sql.reader import Reader
 from maxcompute_emulator.sql.results import Rows, run_query
@@ -15,8 +16,8 @@ from maxcompute_emulator.sql.scope import CLOCK_TYPES, STRING, Session
 from maxcompute_emulator.sql.special_functions import check_truncation
 from maxcompute_emulator.sql.views import create_schema, create_view
 from maxcompute_emulator.types import Column, TimeTruncation
-from maxcompute_emulator.warehouse import StoredColumn, TableRecord
-from maxcompute_emulator.warehouse.records import STORAGE_TIER
+from maxcompute_emulator.warehouse import Clustering, StoredColumn, TableRecord
+from maxcompute_emulator.warehouse.records import MATERIALIZED_KIND, STORAGE_TIER
 
 SHARDS = "emulator.shards"
 HUB_LIFECYCLE = "emulator.hublifecycle"
@@ -45,6 +46,7 @@ class _Definition:
     properties: dict[str, str] = field(default_factory=dict)
     comment: str = ""
     lifecycle: int = -1
+    clustering: Clustering | None = None
     like: list[str] | None = None
     query: str | None = None
 
@@ -54,6 +56,8 @@ def create(session: Session, reader: Reader) -> None:
     replacing = reader.accept("OR", "REPLACE")
     if reader.accept("VIEW"):
         create_view(session, reader, replacing)
+    elif reader.accept("MATERIALIZED", "VIEW"):
+        create_view(session, reader, replacing, MATERIALIZED_KIND)
     elif reader.accept("TABLE"):
         _create_table(session, reader)
     elif reader.accept("SCHEMA") or reader.accept("DATABASE"):
@@ -140,20 +144,12 @@ def _record(session: Session, name: TableName, definition: _Definition) -> Table
         )
         for number, column in enumerate(definition.columns)
     )
-    return TableRecord(
-        id=0,
-        project=name.project,
-        schema=name.schema,
-        name=name.name,
-        columns=columns,
-        created=0,
-        modified=0,
-        ddl_time=0,
-        owner=session.warehouse.owner,
+    return dataclasses.replace(
+        new_record(session, name, columns),
         partition_columns=tuple(definition.keys),
         comment=definition.comment,
         lifecycle=definition.lifecycle,
-        next_column_id=len(columns),
+        clustering=definition.clustering,
         properties=properties,
         primary_key=tuple(definition.primary_key),
     )
@@ -181,7 +177,7 @@ def _read_columns(reader: Reader, definition: _Definition) -> None:
     reader.expect("(")
     while True:
         if reader.accept("PRIMARY", "KEY"):
-            definition.primary_key = _read_names(reader)
+            definition.primary_key = reader.names()
         else:
             definition.columns.append(read_column(reader))
         if not reader.accept(","):
@@ -221,21 +217,7 @@ def _read_generated_key(reader: Reader) -> Column:
 
 def read_column_list(reader: Reader) -> list[Column]:
     """Columns in parentheses."""
-    reader.expect("(")
-    columns = [read_column(reader)]
-    while reader.accept(","):
-        columns.append(read_column(reader))
-    reader.expect(")")
-    return columns
-
-
-def _read_names(reader: Reader) -> list[str]:
-    reader.expect("(")
-    names = [reader.name()]
-    while reader.accept(","):
-        names.append(reader.name())
-    reader.expect(")")
-    return names
+    return reader.listed(lambda: read_column(reader))
 
 
 def read_properties(reader: Reader) -> dict[str, str]:
@@ -270,16 +252,12 @@ def _read_option(reader: Reader, definition: _Definition) -> None:
         reader.expect("SHARDS")
     elif reader.accept("HUBLIFECYCLE"):
         definition.properties[HUB_LIFECYCLE] = str(reader.integer())
-    elif _accept_any(reader, ("CLUSTERED", "BY"), ("RANGE", "CLUSTERED", "BY"), ("SORTED", "BY")):
-        reader.skip_parentheses()
+    elif clustering := read_clustering(reader):
+        definition.clustering = clustering
     elif reader.accept("AS") or reader.peek("SELECT") or reader.peek("WITH"):
         definition.query = reader.rest()
     else:
         raise reader.error("this option of CREATE TABLE is not known")
-
-
-def _accept_any(reader: Reader, *choices: tuple[str, ...]) -> bool:
-    return any(reader.accept(*words) for words in choices)
 
 
 def _positive_days(reader: Reader) -> int:

@@ -15,7 +15,7 @@ def drop(session: Session, reader: Reader) -> None:
     if reader.accept("SCHEMA") or reader.accept("DATABASE"):
         _drop_schema(session, reader)
         return
-    as_view = reader.accept("VIEW")
+    as_view = reader.accept("VIEW") or reader.accept("MATERIALIZED", "VIEW")
     if not as_view:
         reader.expect("TABLE")
     quiet = reader.accept("IF", "EXISTS")

@@ -13,19 +13,17 @@ from maxcompute_emulator.sql import intervals
 from maxcompute_emulator.sql.aggregates import Aggregate, aggregate
 from maxcompute_emulator.sql.cast_types import data_type_of
 from maxcompute_emulator.sql.coercion import (
-    arithmetic_type,
     cast,
     clock,
     common_type,
     comparable,
-    number,
     text,
 )
 from maxcompute_emulator.sql.functions import SCALARS, Call
+from maxcompute_emulator.sql.operators import OPERATORS
 from maxcompute_emulator.sql.scope import (
     BIGINT,
     BOOLEAN,
-    CLOCK_TYPES,
     DOUBLE,
     INT,
     STRING,
@@ -41,19 +39,6 @@ from maxcompute_emulator.warehouse.storage import literal
 if TYPE_CHECKING:
     from maxcompute_emulator.sql.queries import QueryCompiler
 
-_COMPARISONS = {
-    exp.EQ: "=",
-    exp.NEQ: "<>",
-    exp.GT: ">",
-    exp.GTE: ">=",
-    exp.LT: "<",
-    exp.LTE: "<=",
-    exp.NullSafeEQ: "IS NOT DISTINCT FROM",
-    exp.NullSafeNEQ: "IS DISTINCT FROM",
-}
-_ARITHMETIC = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}
-_BITS = {exp.BitwiseAnd: "&", exp.BitwiseOr: "|", exp.BitwiseLeftShift: "<<"}
-_BITS[exp.BitwiseRightShift] = ">>"
 _INT_RANGE = 2**31
 
 
@@ -72,25 +57,8 @@ class ExpressionCompiler:
             exp.Boolean: lambda node: Typed("TRUE" if node.this else "FALSE", BOOLEAN),
             exp.Null: lambda _: Typed("NULL"),
             exp.Paren: self._paren,
-            exp.Neg: self._negative,
-            exp.Not: lambda node: Typed(f"(NOT {self(node.this).sql})", BOOLEAN),
-            exp.And: lambda node: self._joined(node, "AND"),
-            exp.Or: lambda node: self._joined(node, "OR"),
-            exp.Xor: lambda node: self._joined(node, "<>"),
-            exp.Is: self._is,
-            exp.Between: self._between,
             exp.In: self._in,
             exp.Exists: self._exists,
-            exp.Like: self._like,
-            exp.ILike: self._like,
-            exp.RegexpLike: self._regexp,
-            exp.Div: self._divide,
-            exp.Mod: self._modulo,
-            exp.IntDiv: self._whole_division,
-            exp.BitwiseXor: self._bitwise_xor,
-            exp.BitwiseNot: lambda node: Typed(f"(~{self(node.this).sql})", BIGINT),
-            exp.DPipe: self._pipe,
-            exp.Concat: self._adjacent,
             exp.Case: self._case,
             exp.If: self._if,
             exp.Cast: self._cast,
@@ -108,12 +76,6 @@ class ExpressionCompiler:
             exp.CurrentDate: lambda _: self._named("current_date"),
             exp.Alias: lambda node: self(node.this),
         }
-        for kind in _COMPARISONS:
-            self._makers[kind] = self._compare
-        for kind in _ARITHMETIC:
-            self._makers[kind] = self._arithmetic
-        for kind in _BITS:
-            self._makers[kind] = self._bits
 
     def __call__(self, node: exp.Expr) -> Typed:
         """The expression for DuckDB.
@@ -121,6 +83,8 @@ class ExpressionCompiler:
         Raises:
             ServiceError: A name means nothing, or the construct is not carried.
         """
+        if operator := OPERATORS.get(type(node)):
+            return operator(self, node)
         maker = self._makers.get(type(node))
         if maker is None:
             raise errors.unsupported(f"{type(node).__name__} in '{node.sql()[:80]}'")
@@ -151,27 +115,7 @@ class ExpressionCompiler:
         inner = self(node.this)
         return Typed(f"({inner.sql})", inner.type, inner.clock_sql)
 
-    # Operators.
-
-    def _negative(self, node: exp.Neg) -> Typed:
-        value = number(self(node.this))
-        return Typed(f"(-{value.sql})", value.type)
-
-    def _joined(self, node: exp.Binary, word: str) -> Typed:
-        return Typed(f"({self(node.left).sql} {word} {self(node.right).sql})", BOOLEAN)
-
-    def _compare(self, node: exp.Binary) -> Typed:
-        left, right = comparable(self(node.left), self(node.right))
-        return Typed(f"({left.sql} {_COMPARISONS[type(node)]} {right.sql})", BOOLEAN)
-
-    def _is(self, node: exp.Is) -> Typed:
-        return Typed(f"({self(node.this).sql} IS {self(node.expression).sql})", BOOLEAN)
-
-    def _between(self, node: exp.Between) -> Typed:
-        value = self(node.this)
-        low_left, low = comparable(value, self(node.args["low"]))
-        high_left, high = comparable(value, self(node.args["high"]))
-        return Typed(f"({low_left.sql} >= {low.sql} AND {high_left.sql} <= {high.sql})", BOOLEAN)
+    # Tests against lists and queries.
 
     def _in(self, node: exp.In) -> Typed:
         value = self(node.this)
@@ -187,53 +131,6 @@ class ExpressionCompiler:
 
     def _exists(self, node: exp.Exists) -> Typed:
         return Typed(f"EXISTS ({self.queries.subquery(node.this, self.scope).sql})", BOOLEAN)
-
-    def _like(self, node: exp.Binary) -> Typed:
-        word = "ILIKE" if isinstance(node, exp.ILike) else "LIKE"
-        value, pattern = text(self(node.left)), text(self(node.right))
-        return Typed(f"({value} {word} {pattern} ESCAPE '\\')", BOOLEAN)
-
-    def _regexp(self, node: exp.RegexpLike) -> Typed:
-        value, pattern = text(self(node.this)), text(self(node.expression))
-        return Typed(f"regexp_matches({value}, {pattern})", BOOLEAN)
-
-    def _arithmetic(self, node: exp.Binary) -> Typed:
-        left, right = self(node.left), self(node.right)
-        if left.kind in CLOCK_TYPES or right.kind in CLOCK_TYPES:
-            return _time_arithmetic(_ARITHMETIC[type(node)], left, right)
-        left, right = number(left), number(right)
-        kind = arithmetic_type(left, right)
-        sign = _ARITHMETIC[type(node)]
-        if kind == BIGINT:
-            return Typed(f"(CAST({left.sql} AS BIGINT) {sign} {right.sql})", kind)
-        return Typed(f"({left.sql} {sign} {right.sql})", kind)
-
-    def _divide(self, node: exp.Div) -> Typed:
-        left, right = number(self(node.left)), number(self(node.right))
-        return Typed(f"(CAST({left.sql} AS DOUBLE) / nullif({right.sql}, 0))", DOUBLE)
-
-    def _modulo(self, node: exp.Mod) -> Typed:
-        left, right = number(self(node.left)), number(self(node.right))
-        return Typed(f"({left.sql} % nullif({right.sql}, 0))", arithmetic_type(left, right))
-
-    def _whole_division(self, node: exp.IntDiv) -> Typed:
-        left, right = number(self(node.left)), number(self(node.right))
-        quotient = f"{left.sql} // nullif({right.sql}, 0)"
-        return Typed(f"CAST(trunc({quotient}) AS BIGINT)", BIGINT)
-
-    def _bits(self, node: exp.Binary) -> Typed:
-        sides = self(node.left).sql, self(node.right).sql
-        return Typed(f"({sides[0]} {_BITS[type(node)]} {sides[1]})", BIGINT)
-
-    def _bitwise_xor(self, node: exp.BitwiseXor) -> Typed:
-        return Typed(f"xor({self(node.left).sql}, {self(node.right).sql})", BIGINT)
-
-    def _pipe(self, node: exp.DPipe) -> Typed:
-        return Typed(f"({text(self(node.left))} || {text(self(node.right))})", STRING)
-
-    def _adjacent(self, node: exp.Concat) -> Typed:
-        """Strings written one after the other."""
-        return Typed(f"({' || '.join(text(self(item)) for item in node.expressions)})", STRING)
 
     # Conditions and conversions.
 
@@ -386,16 +283,6 @@ class ExpressionCompiler:
             raise errors.unsupported(f"WITHIN GROUP after {node.this.name}")
         ordered = f"{found.call[:-1]} {self.order(node.expression)})"
         return Typed(found.wrap.format(ordered), found.type)
-
-
-def _time_arithmetic(sign: str, left: Typed, right: Typed) -> Typed:
-    if left.kind in CLOCK_TYPES and right.kind in CLOCK_TYPES and sign == "-":
-        return intervals.difference(left, right)
-    if left.kind in CLOCK_TYPES:
-        return intervals.shifted(left, sign, right)
-    if sign == "-":
-        raise errors.semantic_error("a time cannot be taken from an interval")
-    return intervals.shifted(right, sign, left)
 
 
 def _branch_type(values: list[Typed]) -> DataType | None:

@@ -82,12 +82,7 @@ def insert(session: Session, reader: Reader, head: str = "") -> None:
 def _column_names(reader: Reader) -> list[str]:
     if not reader.peek("(") or reader.peek("(", "SELECT"):
         return []
-    reader.expect("(")
-    names = [reader.name()]
-    while reader.accept(","):
-        names.append(reader.name())
-    reader.expect(")")
-    return names
+    return reader.names()
 
 
 def _target(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.sql.scope import Session
-from maxcompute_emulator.warehouse import Table
+from maxcompute_emulator.warehouse import StoredColumn, Table, TableRecord
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,22 @@ def table_name(session: Session, parts: list[str]) -> TableName:
     if not session.warehouse.has_project(first):
         raise errors.no_such_table(f"{first}.{name}")
     return TableName(first, "default", name)
+
+
+def new_record(session: Session, name: TableName, columns: tuple[StoredColumn, ...]) -> TableRecord:
+    """A table of this name and these columns, to be made."""
+    return TableRecord(
+        id=0,
+        project=name.project,
+        schema=name.schema,
+        name=name.name,
+        columns=columns,
+        created=0,
+        modified=0,
+        ddl_time=0,
+        owner=session.warehouse.owner,
+        next_column_id=len(columns),
+    )
 
 
 def find_table(session: Session, parts: list[str]) -> Table:

@@ -12,6 +12,7 @@ from maxcompute_emulator.sql import rules
 from maxcompute_emulator.sql.dialect import parse_query
 from maxcompute_emulator.sql.expressions import ExpressionCompiler
 from maxcompute_emulator.sql.names import find_table
+from maxcompute_emulator.sql.ordering import order_and_limit
 from maxcompute_emulator.sql.scope import (
     OutputColumn,
     Relation,
@@ -19,7 +20,7 @@ from maxcompute_emulator.sql.scope import (
     Session,
     Typed,
 )
-from maxcompute_emulator.sql.select import SelectCompiler, order_and_limit, renamed
+from maxcompute_emulator.sql.select import SelectCompiler, renamed
 from maxcompute_emulator.warehouse import Table
 from maxcompute_emulator.warehouse.storage import literal, quoted
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.types import DataType, parse_type
+
+Item = TypeVar("Item")
 
 _TOKEN = re.compile(
     r"""(?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")|(?P<quoted>`(?:[^`]|``)*`)"""
@@ -96,6 +100,19 @@ class Reader:
             parts.append(self.name())
         return parts
 
+    def names(self) -> list[str]:
+        """Read `(a, b, ...)`."""
+        return self.listed(self.name)
+
+    def listed(self, read: Callable[[], Item]) -> list[Item]:
+        """Read what stands between parentheses, with commas between its items."""
+        self.expect("(")
+        found = [read()]
+        while self.accept(","):
+            found.append(read())
+        self.expect(")")
+        return found
+
     def string(self) -> str:
         """Read a constant text."""
         if self.current.kind != "string":
@@ -139,15 +156,6 @@ class Reader:
         text = self.text[self.current.start :]
         self.position = len(self.tokens) - 1
         return text
-
-    def skip_parentheses(self) -> None:
-        """Read over a pair of parentheses and what it holds."""
-        self.expect("(")
-        depth = 1
-        while depth:
-            token = self.take()
-            if token.kind == "sign":
-                depth += (token.value == "(") - (token.value == ")")
 
     def finish(self) -> None:
         """Nothing may be left."""

@@ -10,6 +10,7 @@ from sqlglot import exp
 from maxcompute_emulator import errors
 from maxcompute_emulator.sql import pruning, rules
 from maxcompute_emulator.sql.expressions import ExpressionCompiler
+from maxcompute_emulator.sql.ordering import order_and_limit, output_first
 from maxcompute_emulator.sql.scope import OutputColumn, Relation, Scope, Source, Typed
 from maxcompute_emulator.sql.sources import lateral_sql, table_rows
 from maxcompute_emulator.warehouse.storage import quoted
@@ -30,18 +31,6 @@ def renamed(relation: Relation, names: Sequence[str]) -> Relation:
     )
     heading = ", ".join(quoted(column.name) for column in columns)
     return Relation(f"SELECT * FROM ({relation.sql}) AS q({heading})", columns)
-
-
-def order_and_limit(compile_: ExpressionCompiler, node: exp.Expr) -> str:
-    """The end of a query."""
-    tail = ""
-    if node.args.get("order"):
-        tail += " " + compile_.order(node.args["order"])
-    if node.args.get("limit"):
-        tail += f" LIMIT {compile_(node.args['limit'].expression).sql}"
-    if node.args.get("offset"):
-        tail += f" OFFSET {compile_(node.args['offset'].expression).sql}"
-    return tail
 
 
 class SelectCompiler:
@@ -81,7 +70,7 @@ class SelectCompiler:
         qualify = self._clause("qualify", "QUALIFY")
         windows = self._windows()
         self.scope.aliases = {name: Typed(quoted(name), value.type) for name, value in items}
-        tail = order_and_limit(_output_first(self), self.node)
+        tail = order_and_limit(output_first(self.queries, self.scope), self.node)
         distinct = "DISTINCT " if self.node.args.get("distinct") else ""
         body = f"SELECT {distinct}{listed}{from_}{where}{group}{having}{windows}{qualify}{tail}"
         return Relation(body, columns)
@@ -287,24 +276,3 @@ def _inner_join_conditions(node: exp.Select) -> list[exp.Expr]:
     joins = node.args.get("joins") or []
     inner = [join for join in joins if not join.args.get("side") and not join.args.get("method")]
     return [item for join in inner for item in pruning.conjuncts(join.args.get("on"))]
-
-
-def _output_first(select: SelectCompiler) -> ExpressionCompiler:
-    """For ORDER BY, where the name of an output column goes before that of a source's."""
-    columns = tuple(OutputColumn(name, value.type) for name, value in select.scope.aliases.items())
-    taken = {column.name for column in columns}
-    sources = [Source(source.alias, source.columns) for source in select.scope.sources]
-    scope = Scope(select.session, sources, dict(select.scope.aliases), set(), select.scope.parent)
-    return _OrderCompiler(select.queries, scope, taken)
-
-
-class _OrderCompiler(ExpressionCompiler):
-    def __init__(self, queries: QueryCompiler, scope: Scope, taken: set[str]) -> None:
-        super().__init__(queries, scope)
-        self._taken = taken
-
-    def _column(self, node: exp.Column) -> Typed:
-        name = node.name.lower()
-        if not node.table and name in self._taken:
-            return self.scope.aliases[name]
-        return super()._column(node)

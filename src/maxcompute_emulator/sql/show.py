@@ -81,7 +81,7 @@ def _schema(session: Session, reader: Reader) -> str:
     project, name = schema_name(session, reader)
     schema = session.warehouse.schema(project, name)
     described = {"name": schema.name, "owner": schema.owner, "type": "managed"}
-    return json.dumps({**described, "createTime": str(int(schema.created))})
+    return json.dumps({**described, "createTime": _time(schema.created)})
 
 
 def explain(session: Session, reader: Reader) -> str:

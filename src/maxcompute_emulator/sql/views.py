@@ -6,14 +6,14 @@ import dataclasses
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.sql.dialect import parse_query
-from maxcompute_emulator.sql.names import table_name
+from maxcompute_emulator.sql.names import new_record, table_name
 from maxcompute_emulator.sql.queries import QueryCompiler
 from maxcompute_emulator.sql.reader import Reader
 from maxcompute_emulator.sql.results import run_query
 from maxcompute_emulator.sql.scope import Session
 from maxcompute_emulator.types import Column
-from maxcompute_emulator.warehouse import StoredColumn, TableRecord
-from maxcompute_emulator.warehouse.records import VIEW_KIND
+from maxcompute_emulator.warehouse import StoredColumn
+from maxcompute_emulator.warehouse.records import MATERIALIZED_KIND, VIEW_KIND
 
 
 def create_schema(session: Session, reader: Reader) -> None:
@@ -33,14 +33,22 @@ def schema_name(session: Session, reader: Reader) -> tuple[str, str]:
     return (parts[0], parts[1]) if len(parts) == 2 else (session.project, parts[0])
 
 
-def create_view(session: Session, reader: Reader, replacing: bool) -> None:
-    """Run a statement that begins with CREATE [OR REPLACE] VIEW, which has been read."""
+def create_view(session: Session, reader: Reader, replacing: bool, kind: str = VIEW_KIND) -> None:
+    """Run a statement that begins with CREATE and [MATERIALIZED] VIEW, which have been read.
+
+    A materialized view is always up to date here, since its query runs when it is read.
+    """
     quiet = reader.accept("IF", "NOT", "EXISTS")
     name = table_name(session, reader.dotted())
     if reader.accept("LIFECYCLE"):
         reader.integer()
+    reader.accept("BUILD", "DEFERRED")
     names, comments = _read_view_columns(reader)
+    reader.accept("DISABLE", "REWRITE")
     comment = reader.string() if reader.accept("COMMENT") else ""
+    reader.accept("DISABLE", "REWRITE")
+    if kind == MATERIALIZED_KIND and reader.accept("PARTITIONED", "ON"):
+        reader.names()
     reader.expect("AS")
     text = reader.rest().strip()
     existing = session.warehouse.find_table(name.project, name.schema, name.name)
@@ -62,21 +70,9 @@ def create_view(session: Session, reader: Reader, replacing: bool) -> None:
     )
     if existing:
         session.warehouse.drop(existing)
+    record = new_record(session, name, columns)
     session.warehouse.create(
-        TableRecord(
-            id=0,
-            project=name.project,
-            schema=name.schema,
-            name=name.name,
-            columns=columns,
-            created=0,
-            modified=0,
-            ddl_time=0,
-            owner=session.warehouse.owner,
-            kind=VIEW_KIND,
-            comment=comment,
-            view_text=text,
-        )
+        dataclasses.replace(record, kind=kind, comment=comment, view_text=text)
     )
 
 

@@ -11,8 +11,7 @@ from maxcompute_emulator import errors
 from maxcompute_emulator.tunnel.sending import send
 from maxcompute_emulator.tunnel.table_handlers import requested_table
 from maxcompute_emulator.types import Column
-from maxcompute_emulator.warehouse import Snapshot, Table, Warehouse
-from maxcompute_emulator.warehouse.partition_spec import format_spec
+from maxcompute_emulator.warehouse import Warehouse
 from maxcompute_emulator.wire.arrow_stream import in_wire_form, wire_schema
 from maxcompute_emulator.wire.pieces import pieces
 
@@ -35,10 +34,10 @@ class PreviewHandlers:
         table = requested_table(self._warehouse, request)
         known = (*table.columns, *table.partition_columns)
         asked = request.query.get("columns")
-        names = [name.strip().lower() for name in asked.split(",")] if asked else None
-        columns = [c for c in known if names is None or c.name.lower() in names]
-        snapshots = _snapshots(table, request.query.get("partition"))
-        batches = _first_rows(snapshots, _limit(request), [c.name for c in columns])
+        wanted = [name.strip().lower() for name in asked.split(",")] if asked else None
+        columns = [c for c in known if wanted is None or c.name.lower() in wanted]
+        names = [column.name for column in columns]
+        batches = table.first_rows(request.query.get("partition"), _limit(request), names)
         accepted = request.headers.get("Accept-Encoding", "").lower()
         return _ipc_stream(batches, columns, _COMPRESSIONS.get(accepted))
 
@@ -65,23 +64,3 @@ def _limit(request: web.Request) -> int:
     except ValueError as error:
         raise errors.invalid_argument(f"limit is '{text}'. Allowed: a number of rows.") from error
     return min(limit, MAX_ROWS) if limit >= 0 else MAX_ROWS
-
-
-def _snapshots(table: Table, partition: str | None) -> Iterator[Snapshot]:
-    if partition or not table.partition_columns:
-        yield table.snapshot(partition)
-        return
-    for values in table.partitions:
-        yield table.snapshot(format_spec(table.partition_columns, values))
-
-
-def _first_rows(
-    snapshots: Iterator[Snapshot], limit: int, names: list[str]
-) -> Iterator[pa.RecordBatch]:
-    left = limit
-    for snapshot in snapshots:
-        if left <= 0:
-            return
-        for batch in snapshot.read(0, min(left, snapshot.record_count), names):
-            left -= batch.num_rows
-            yield batch

@@ -11,26 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from maxcompute_emulator import errors
-from maxcompute_emulator.types import Column, DataType, arrow_type
+from maxcompute_emulator.types import Column, DataType, arrow_type, nested_arrow_type
 from maxcompute_emulator.warehouse import raw_text
 from maxcompute_emulator.wire.limits import MAX_CELL_BYTES
 
-_INSTANTS = {"DATETIME": pa.timestamp("us", "UTC"), "TIMESTAMP": pa.timestamp("ns", "UTC")}
+_UNLIKE = {
+    "DATETIME": pa.timestamp("us", "UTC"),
+    "TIMESTAMP": pa.timestamp("ns", "UTC"),
+    "VOID": pa.string(),
+}
 _CELLS = {"STRING", "BINARY", "JSON", "CHAR", "VARCHAR"}
 
 
 def duckdb_arrow_type(data_type: DataType) -> pa.DataType:
     """The Arrow type that DuckDB reads as `types.duckdb_type`."""
-    if data_type.name == "VOID":
-        return pa.string()
-    inner = [duckdb_arrow_type(child) for child in data_type.children]
-    if data_type.name == "ARRAY":
-        return pa.list_(inner[0])
-    if data_type.name == "MAP":
-        return pa.map_(inner[0], inner[1])
-    if data_type.name == "STRUCT":
-        return pa.struct(list(zip(data_type.fields, inner, strict=True)))
-    return _INSTANTS.get(data_type.name) or arrow_type(data_type)
+    return nested_arrow_type(data_type, _plain_type)
+
+
+def _plain_type(data_type: DataType) -> pa.DataType:
+    return _UNLIKE.get(data_type.name) or arrow_type(data_type)
 
 
 def to_duckdb(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from maxcompute_emulator.types import Column, TimeTruncation, parse_type
@@ -22,6 +22,8 @@ DEFAULT_SCHEMA = "default"
 TABLE_KIND = "MANAGED_TABLE"
 STORAGE_TIER = "storagetier"
 VIEW_KIND = "VIRTUAL_VIEW"
+MATERIALIZED_KIND = "MATERIALIZED_VIEW"
+VIEW_KINDS = (VIEW_KIND, MATERIALIZED_KIND)
 
 PartValues = tuple[str, ...]
 
@@ -51,6 +53,23 @@ class Segment:
     size_bytes: int
     column_types: Mapping[int, str]
     escaped: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How a table says that its rows lie.
+
+    Attributes:
+        kind: `hash` or `range`.
+        columns: Names.
+        order: Names, each with `asc` or `desc`.
+        buckets: How many; 0 where that is left open.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    order: tuple[tuple[str, str], ...] = ()
+    buckets: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,7 @@ class TableRecord:
     properties: Mapping[str, str] = field(default_factory=dict)
     primary_key: tuple[str, ...] = ()
     view_text: str = ""
+    clustering: Clustering | None = None
     parts: Mapping[PartValues, Part] = field(default_factory=dict)
 
 
@@ -106,6 +126,7 @@ def table_to_json(record: TableRecord) -> str:
         **{name: getattr(record, name) for name in _PLAIN_FIELDS},
         "properties": dict(record.properties),
         "primary_key": list(record.primary_key),
+        "clustering": asdict(record.clustering) if record.clustering else None,
         "columns": [[stored.id, *_column_to_list(stored.column)] for stored in record.columns],
         "partition_columns": [_column_to_list(column) for column in record.partition_columns],
     }
@@ -121,6 +142,7 @@ def table_from_json(text: str, parts: Mapping[PartValues, Part]) -> TableRecord:
         primary_key=tuple(body["primary_key"]),
         columns=tuple(StoredColumn(item[0], _column(item[1:])) for item in body["columns"]),
         partition_columns=tuple(_column(item) for item in body["partition_columns"]),
+        clustering=_clustering(body.get("clustering")),
         parts=parts,
     )
 
@@ -170,6 +192,13 @@ _PLAIN_FIELDS = (
     "view_text",
 )
 _PART_FIELDS = ("values", "created", "modified", "ddl_time", "version")
+
+
+def _clustering(body: dict[str, Any] | None) -> Clustering | None:
+    if body is None:
+        return None
+    order = tuple((name, direction) for name, direction in body["order"])
+    return Clustering(body["kind"], tuple(body["columns"]), order, body["buckets"])
 
 
 def _column_to_list(column: Column) -> list[Any]:

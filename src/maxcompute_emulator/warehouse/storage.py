@@ -26,7 +26,8 @@ _BATCH_ROWS = 65536
 # DuckDB reads 2,048 rows where one is asked for. Rows that are wide are therefore kept in smaller
 # segments, and not compressed, so that one row costs milliseconds.
 _WIDE_ROW_BYTES = 4096
-_WIDE_SEGMENT_BYTES = 16 * 1024 * 1024
+_WIDE_SEGMENT_BYTES = 8 * 1024 * 1024
+_WIDE_BATCH_BYTES = 2 * 1024 * 1024
 _SEGMENT_BYTES = 128 * 1024 * 1024
 _PLAIN_TYPES = ("VARCHAR", "BLOB")
 # Beside what DuckDB holds, each stream holds a few batches.
@@ -95,16 +96,9 @@ class Storage:
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A cursor inside one transaction, which sees the database as of now."""
         cursor = self.cursor()
-        try:
+        with completed(cursor):
             begin(cursor)
             yield cursor
-            cursor.execute("COMMIT")
-        except BaseException:
-            with suppress(duckdb.Error):
-                cursor.execute("ROLLBACK")
-            raise
-        finally:
-            cursor.close()
 
     def new_segment_id(self) -> int:
         """An id that no segment has had."""
@@ -224,6 +218,20 @@ class Storage:
         yield from cursor.sql(select).to_arrow_reader(rows)
 
 
+@contextmanager
+def completed(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit what is begun inside, or take it back if that fails, and close the cursor."""
+    try:
+        yield
+        cursor.execute("COMMIT")
+    except BaseException:
+        with suppress(duckdb.Error):
+            cursor.execute("ROLLBACK")
+        raise
+    finally:
+        cursor.close()
+
+
 def begin(cursor: duckdb.DuckDBPyConnection) -> None:
     """Begin a transaction that sees the database as of now, not as of its first query."""
     cursor.execute("BEGIN")
@@ -263,9 +271,9 @@ def _is_wide(batch: pa.RecordBatch) -> bool:
 def _in_small_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same rows, in batches that do not fill a segment of wide rows by themselves."""
     for batch in batches:
-        pieces = 1 + batch.nbytes // _WIDE_SEGMENT_BYTES
-        rows = -(-batch.num_rows // pieces)
-        for start in range(0, batch.num_rows, max(rows, 1)):
+        pieces = 1 + batch.nbytes // _WIDE_BATCH_BYTES if _is_wide(batch) else 1
+        rows = max(1, -(-batch.num_rows // pieces))
+        for start in range(0, batch.num_rows, rows):
             yield batch.slice(start, rows)
 
 

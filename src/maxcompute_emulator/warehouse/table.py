@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from maxcompute_emulator import errors
 from maxcompute_emulator.types import Column
 from maxcompute_emulator.warehouse.partition_spec import format_spec, full_values
-from maxcompute_emulator.warehouse.records import VIEW_KIND, Part, PartValues, TableRecord
+from maxcompute_emulator.warehouse.records import VIEW_KINDS, Part, PartValues, TableRecord
 from maxcompute_emulator.warehouse.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -39,12 +41,13 @@ class Table:
         self.properties = record.properties
         self.primary_key = record.primary_key
         self.view_text = record.view_text
+        self.clustering = record.clustering
         self._warehouse = warehouse
 
     @property
     def is_view(self) -> bool:
-        """Whether it is a view, which holds no rows."""
-        return self.kind == VIEW_KIND
+        """Whether it is a view of either kind, which holds no rows."""
+        return self.kind in VIEW_KINDS
 
     @property
     def is_transactional(self) -> bool:
@@ -98,3 +101,23 @@ class Table:
             raise errors.invalid_argument(f"'{self.name}' is a view; the tunnel reads tables only.")
         part = self.part(partition)
         return self._warehouse.snapshot(self.record, part)
+
+    def first_rows(
+        self, partition: str | None, limit: int, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """The first rows of a partition, or of the table, with the columns of these names.
+
+        Raises:
+            ServiceError: As `snapshot`; also when a column is unknown.
+        """
+        left = limit
+        for spec in [partition] if partition or not self.partition_columns else self._specs():
+            snapshot = self.snapshot(spec)
+            for batch in snapshot.read(0, min(left, snapshot.record_count), columns):
+                left -= batch.num_rows
+                yield batch
+            if left <= 0:
+                return
+
+    def _specs(self) -> list[str]:
+        return [format_spec(self.partition_columns, values) for values in self.partitions]

@@ -1,12 +1,11 @@
-"""Projects, schemas, tables and partitions, and the changes that they allow."""
+"""Tables, partitions and their rows, and the changes that they allow."""
 
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,18 +13,19 @@ from typing import TypeVar
 import duckdb
 
 from maxcompute_emulator import errors
-from maxcompute_emulator.warehouse.catalog import Catalog, SchemaRecord, table_key
+from maxcompute_emulator.warehouse.catalog import table_key
 from maxcompute_emulator.warehouse.partition_spec import format_spec, full_values
+from maxcompute_emulator.warehouse.projects import Projects
 from maxcompute_emulator.warehouse.records import (
     DEFAULT_SCHEMA,
-    VIEW_KIND,
+    VIEW_KINDS,
     Part,
     PartValues,
     Segment,
     TableRecord,
 )
 from maxcompute_emulator.warehouse.snapshot import Snapshot
-from maxcompute_emulator.warehouse.storage import Storage, begin
+from maxcompute_emulator.warehouse.storage import Storage, begin, completed
 from maxcompute_emulator.warehouse.table import Table
 from maxcompute_emulator.warehouse.upload import Upload
 
@@ -35,7 +35,7 @@ _SMALL_BYTES = 1024 * 1024
 _MANY_SEGMENTS = 32
 
 
-class Warehouse:
+class Warehouse(Projects):
     """All state of the emulator, in memory or in a DuckDB file that reopens as it was.
 
     Threads may use it at once: a change happens under one lock and in one transaction, and what
@@ -58,12 +58,8 @@ class Warehouse:
         owner: str = "ALIYUN$emulator",
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(Storage(database, time_zone), owner, clock)
         self.time_zone = time_zone
-        self.owner = owner
-        self.clock = clock
-        self.storage = Storage(database, time_zone)
-        self._lock = threading.RLock()
-        self._catalog = Catalog(self.storage, owner)
         self._ids = itertools.count(self._catalog.last_table_id + 1)
         self._versions = itertools.count(self._catalog.last_version + 1)
         for name in projects:
@@ -80,83 +76,11 @@ class Warehouse:
         What other threads publish or drop meanwhile changes nothing inside it.
         """
         cursor = self.storage.cursor()
-        try:
+        with completed(cursor):
             with self._lock:
                 begin(cursor)
                 planned = plan()
             yield cursor, planned
-            cursor.execute("COMMIT")
-        except BaseException:
-            with suppress(duckdb.Error):
-                cursor.execute("ROLLBACK")
-            raise
-        finally:
-            cursor.close()
-
-    # Projects and schemas.
-
-    def projects(self) -> dict[str, float]:
-        """Names, and when each was made."""
-        with self._lock:
-            return {name: project.created for name, project in self._catalog.projects.items()}
-
-    def has_project(self, name: str) -> bool:
-        """Whether the project is there."""
-        return name.lower() in self._catalog.projects
-
-    def add_project(self, name: str) -> None:
-        """Make a project, unless it is there."""
-        with self._lock:
-            if self.has_project(name):
-                return
-            self._catalog.add_project(name, self.clock())
-
-    def schemas(self, project: str) -> list[SchemaRecord]:
-        """The schemas of a project, by name."""
-        with self._lock:
-            return sorted(
-                self._catalog.project(project).schemas.values(), key=lambda item: item.name
-            )
-
-    def schema(self, project: str, name: str) -> SchemaRecord:
-        """One schema.
-
-        Raises:
-            ServiceError: There is none of this name.
-        """
-        with self._lock:
-            found = self._catalog.project(project).schemas.get(name.lower())
-        if found is None:
-            raise errors.no_such_schema(name)
-        return found
-
-    def create_schema(self, project: str, name: str, comment: str = "") -> None:
-        """Make a schema.
-
-        Raises:
-            ServiceError: There is one of this name.
-        """
-        with self._lock:
-            schemas = self._catalog.project(project).schemas
-            if name.lower() in schemas:
-                raise errors.object_exists("Schema", name)
-            made = SchemaRecord(name.lower(), self.owner, comment, self.clock())
-            self._catalog.add_schema(project, made)
-
-    def drop_schema(self, project: str, name: str) -> None:
-        """Drop an empty schema.
-
-        Raises:
-            ServiceError: It is missing, is `default`, or holds tables.
-        """
-        with self._lock:
-            owner = self._catalog.project(project)
-            self.schema(project, name)
-            if name.lower() == DEFAULT_SCHEMA or any(
-                schema == name.lower() for schema, _ in owner.tables
-            ):
-                raise errors.invalid_argument(f"Schema '{name}' is not empty or cannot be dropped.")
-            self._catalog.drop_schema(project, name)
 
     # Tables.
 
@@ -200,7 +124,7 @@ class Warehouse:
                 raise errors.table_exists(f"{record.project}.{record.schema}.{record.name}")
             now = self.clock()
             made = replace(record, id=next(self._ids), created=now, modified=now, ddl_time=now)
-            if not made.partition_columns and not made.parts and made.kind != VIEW_KIND:
+            if not made.partition_columns and not made.parts and made.kind not in VIEW_KINDS:
                 made = replace(made, parts={(): self.new_part(())})
             self._catalog.store(None, made)
             return Table(self, made)

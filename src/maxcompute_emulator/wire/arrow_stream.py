@@ -15,7 +15,7 @@ import google_crc32c
 import pyarrow as pa
 
 from maxcompute_emulator import errors
-from maxcompute_emulator.types import Column, DataType, arrow_type
+from maxcompute_emulator.types import Column, DataType, arrow_type, nested_arrow_type
 from maxcompute_emulator.wire.piece_file import piece_file
 from maxcompute_emulator.wire.pieces import pieces
 
@@ -37,7 +37,7 @@ def wire_schema(columns: Sequence[Column], timestamps_as_structs: bool = False) 
     """
     fields = []
     for column in columns:
-        form = _wire_type(column.type)
+        form = nested_arrow_type(column.type, _wire_type)
         if timestamps_as_structs and column.type.name in ("TIMESTAMP", "TIMESTAMP_NTZ"):
             form = _SECONDS_AND_NANOS
         fields.append((column.name, form))
@@ -47,13 +47,6 @@ def wire_schema(columns: Sequence[Column], timestamps_as_structs: bool = False) 
 def _wire_type(data_type: DataType) -> pa.DataType:
     if data_type.name == "DECIMAL" and not data_type.parameters:
         return _PLAIN_DECIMAL
-    inner = [_wire_type(child) for child in data_type.children]
-    if data_type.name == "ARRAY":
-        return pa.list_(inner[0])
-    if data_type.name == "MAP":
-        return pa.map_(inner[0], inner[1])
-    if data_type.name == "STRUCT":
-        return pa.struct(list(zip(data_type.fields, inner, strict=True)))
     return arrow_type(data_type)
 
 
