@@ -32,6 +32,15 @@ class Interruption:
         self._asked = True
 
 
+_current: list[Interruption] = []
+
+
+def raise_if_stop_asked() -> None:
+    """Raises StopAskedError once a signal has come that a `noting_interruption` is to note."""
+    if _current:
+        _current[-1].raise_if_asked()
+
+
 @contextmanager
 def noting_interruption() -> Iterator[Interruption]:
     """Signals are noted inside this block; outside the main thread they are left alone."""
@@ -41,8 +50,10 @@ def noting_interruption() -> Iterator[Interruption]:
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, interruption._note) for number in numbers]
+    _current.append(interruption)
     try:
         yield interruption
     finally:
+        _current.pop()
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

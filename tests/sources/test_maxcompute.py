@@ -152,7 +152,13 @@ def test_native_instants_are_read_on_the_clock_of_the_zone(
 
 @pytest.mark.parametrize(
     ("time", "readable"),
-    [("2025-09-19T08:00:00", True), ("2025-09-19 08:00:00+08:00", True), ("garbage", False)],
+    [
+        ("2025-09-19T08:00:00", True),
+        ("2025-09-19 08:00:00+08:00", True),
+        ("\n2025-09-19 08:00:00", True),
+        ("2025-02-30 08:00:00", True),
+        ("garbage", False),
+    ],
 )
 def test_auto_leaves_to_the_tunnel_what_sql_may_misread(
     city: City, service: Service, tmp_path: Path, time: str, readable: bool
@@ -176,6 +182,33 @@ def test_auto_leaves_to_the_tunnel_what_sql_may_misread(
     else:
         sql = build(service, *places, tmp_path / "sql.store", pushdown="sql")
         assert sql.manifest.counts == files.manifest.counts
+
+
+def test_a_key_in_an_odd_spelling_is_left_to_the_tunnel(
+    city: City, service: Service, tmp_path: Path
+) -> None:
+    keys = [key and key.replace("1001", "\n1001") for key in city.records["nds_id"].to_pylist()]
+    records = city.records.set_column(0, "nds_id", pa.array(keys))
+    raw, (_, meta) = service.name("raw"), city.load(service)
+    service.load(raw, records, city.columns, city.ds)
+    pq.write_table(records, tmp_path / "records.parquet")
+    pq.write_table(city.nodes, tmp_path / "nodes.parquet")
+    in_files = (tmp_path / "records.parquet", tmp_path / "nodes.parquet")
+    files = build(service, *in_files, tmp_path / "files.store")
+    auto = build(service, raw.address, meta.address, tmp_path / "auto.store")
+    assert auto.manifest.content_hash == files.manifest.content_hash
+
+
+def test_a_changed_node_table_is_built_anew(city: City, service: Service, tmp_path: Path) -> None:
+    raw, meta = city.load(service)
+    reached = MaxComputeSettings(odps_endpoint=service.endpoint)
+    changes = {"overwrite": True, "max_dropped_share": 1}
+    given = settings(raw.address, meta.address, tmp_path / "s.store", **changes)
+    first = preprocess(given, reached, keep_if_same=True)
+    assert preprocess(given, reached, keep_if_same=True).version == first.version
+    with service.client.get_table(meta.table).open_writer(arrow=True, overwrite=True) as writer:
+        writer.write(city.nodes.slice(0, 6))
+    assert len(preprocess(given, reached, keep_if_same=True).nodes) == 6
 
 
 def test_a_table_without_partitions_is_read_whole(

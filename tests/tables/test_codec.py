@@ -23,7 +23,7 @@ ARRAYS = hnp.arrays(
 @given(values=ARRAYS)
 def test_a_cell_gives_back_every_number(encoding: Encoding, values: np.ndarray) -> None:
     cell = encode(values, encoding)
-    np.testing.assert_array_equal(decode(cell, "a cell"), values.ravel())
+    np.testing.assert_array_equal(decode(cell, "a cell", 10_000), values.ravel())
     assert len(cell) <= longest_cell(values.size, encoding)
 
 
@@ -57,16 +57,38 @@ def test_zstd_is_base64_of_compressed_little_endian_float32() -> None:
     ],
 )
 def test_cells_of_other_tools_are_read(cell: str, numbers: list[float]) -> None:
-    np.testing.assert_array_equal(decode(cell, "a cell"), np.array(numbers, dtype=np.float32))
+    np.testing.assert_array_equal(
+        decode(cell, "a cell", 10_000), np.array(numbers, dtype=np.float32)
+    )
 
 
 @pytest.mark.parametrize("cell", ["1;2", "one,two", "KLUv", "KLUv####", "KLUv/SAEIQAAAQ=="])
 def test_what_is_no_cell_is_an_error_that_names_it(cell: str) -> None:
     with pytest.raises(SampleTableError, match="X of row 7"):
-        decode(cell, "X of row 7")
+        decode(cell, "X of row 7", 10_000)
 
 
 def test_a_cell_cut_short_is_an_error() -> None:
     cell = encode(np.arange(1000), "zstd")
     with pytest.raises(SampleTableError):
-        decode(cell[: len(cell) // 2 // 4 * 4], "X")
+        decode(cell[: len(cell) // 2 // 4 * 4], "X", 10_000)
+
+
+def test_a_cell_that_unpacks_to_more_than_was_asked_for_is_refused() -> None:
+    packing = zstandard.ZstdCompressor(write_content_size=False)
+    bomb = base64.b64encode(packing.compress(bytes(200_000_000))).decode()
+    assert len(bomb) < 100_000
+    with pytest.raises(SampleTableError, match="more than 100 numbers"):
+        decode(bomb, "X", 100)
+    with pytest.raises(SampleTableError, match="more than 2 numbers"):
+        decode("1,2,3", "X", 2)
+
+
+def test_what_is_not_finite_is_missing() -> None:
+    np.testing.assert_array_equal(decode("1,inf,-inf,2", "X", 4), [1, np.nan, np.nan, 2])
+
+
+@pytest.mark.parametrize("cell", ["1 2,3", "1,2\n3,4"])
+def test_numbers_that_run_together_are_refused(cell: str) -> None:
+    with pytest.raises(SampleTableError, match="no list of numbers"):
+        decode(cell, "X", 10)

@@ -64,7 +64,6 @@ def test_it_is_as_taken_cell_by_cell_in_any_order(
 def test_a_folder_is_gone_on_with(tmp_path: Path) -> None:
     first = Rebuilding(tmp_path, STEPS, NODES)
     first.place(0, ALL, np.full((2, NODES), 5, dtype=np.float32), labels=True)
-    first.flush()
     again = Rebuilding(tmp_path, STEPS, NODES)
     again.place(2, ALL, np.full((2, NODES), 6, dtype=np.float32), labels=True)
     np.testing.assert_array_equal(again.read(0, 4)[:, 0], [5, 5, 6, 6])
@@ -73,3 +72,9 @@ def test_a_folder_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_no_overlap_contradicts_nothing() -> None:
     assert Overlaps(0, 0).share == 0.0
+
+
+def test_a_kill_while_the_files_are_made_leaves_no_zeros(tmp_path: Path) -> None:
+    for name, size in (("values.f4", 4), ("seen.u1", 1)):
+        (tmp_path / f"{name}.filling").write_bytes(bytes(STEPS * NODES * size))
+    assert np.isnan(Rebuilding(tmp_path, STEPS, NODES).read(0, STEPS)).all()

@@ -20,7 +20,7 @@ from flowpatch.interruption import Interruption, StopAskedError
 from flowpatch.maxcompute.names import TableName
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.store.sample_store import SampleStore
-from flowpatch.tables import codec, fetch, publication, publish, samples
+from flowpatch.tables import codec, fetch, publication, publish, samples, unfinished
 from flowpatch.tables.schema import COLUMNS, Metadata, read_metadata
 from flowpatch.tables.settings import FetchSettings, PublishSettings
 from maxcompute_city import City, Service, settings
@@ -116,11 +116,11 @@ def test_a_row_is_its_window(table: Samples) -> None:
     for row in rows[::37]:
         origin = store.axis.step_of(np.datetime64(row["timestamp"]))
         window = store.read(origin - 6, origin + 6)
-        x, y, nodes = (codec.decode(row[name], name) for name in ("x", "y", "node_indices"))
+        x, y, nodes = (codec.decode(row[name], name, 10_000) for name in ("x", "y", "node_indices"))
         np.testing.assert_array_equal(nodes, np.arange(8))
         np.testing.assert_array_equal(x.reshape(6, 8), window[:6])
         np.testing.assert_array_equal(y.reshape(6, 8), window[6:])
-        te_y = codec.decode(row["te_y"], "te_y").reshape(6, 2)
+        te_y = codec.decode(row["te_y"], "te_y", 10_000).reshape(6, 2)
         np.testing.assert_array_equal(te_y[:, 0], np.arange(origin, origin + 6) % 48)
         # 2025-09-19, the first day, was a Friday.
         np.testing.assert_array_equal(te_y[:, 1], (4 + np.arange(origin, origin + 6) // 48) % 7)
@@ -242,7 +242,7 @@ def test_rows_of_single_nodes_are_put_together(table: Samples) -> None:
                 continue
             narrow = dict(row)
             for name in ("x", "y"):
-                values = codec.decode(row[name], name).reshape(6, 8)
+                values = codec.decode(row[name], name, 10_000).reshape(6, 8)
                 narrow[name] = codec.encode(values[:, half], "text")
             narrow["node_indices"] = codec.encode(half, "text")
             halves.append(narrow)
@@ -255,7 +255,7 @@ def test_narrow_rows_with_timestamps_of_their_own_are_noticed(table: Samples) ->
     narrow = []
     for number, row in enumerate(table.rows().to_pylist()):
         half = np.arange(4) + 4 * (number % 2)
-        values = {n: codec.decode(row[n], n).reshape(6, 8)[:, half] for n in ("x", "y")}
+        values = {n: codec.decode(row[n], n, 10_000).reshape(6, 8)[:, half] for n in ("x", "y")}
         cells = {name: codec.encode(value, "text") for name, value in values.items()}
         narrow.append({**row, **cells, "node_indices": codec.encode(half, "text")})
     others, metadata = table.by_others(pa.Table.from_pylist(narrow))
@@ -265,13 +265,56 @@ def test_narrow_rows_with_timestamps_of_their_own_are_noticed(table: Samples) ->
     assert set(np.flatnonzero(lacking.any(axis=1))) <= {0, len(whole) - 1}
 
 
+@pytest.mark.parametrize(
+    "stamp", ["20250919", "2025-09-19 08:00:30", "2025-09-19 08:00:00+08:00", "now", "", None]
+)
+def test_a_timestamp_that_is_no_instant_is_refused(table: Samples, stamp: str | None) -> None:
+    table.publish(encoding="text")
+    rows = table.rows().to_pylist()
+    rows[7]["timestamp"] = stamp
+    others, metadata = table.by_others(pa.Table.from_pylist(rows))
+    with pytest.raises(SampleTableError, match="timestamp"):
+        table.fetch(others, metadata=metadata)
+
+
+def test_a_wrong_year_does_not_fill_the_disk(table: Samples) -> None:
+    table.publish(encoding="text")
+    rows = table.rows().to_pylist()
+    rows[-1]["timestamp"] = "2120-01-01 00:00:00"
+    others, metadata = table.by_others(pa.Table.from_pylist(rows))
+    with pytest.raises(SampleTableError, match="wrong year"):
+        table.fetch(others, metadata=metadata)
+
+
+def test_splits_that_are_mixed_in_time_are_refused(table: Samples) -> None:
+    table.publish(encoding="text")
+    rows = table.rows().to_pylist()
+    names = np.random.default_rng(2).choice(["train", "val", "test"], len(rows))
+    mixed = [{**row, "split": str(name)} for row, name in zip(rows, names, strict=True)]
+    others, metadata = table.by_others(pa.Table.from_pylist(mixed))
+    with pytest.raises(SampleTableError, match="mixed in time"):
+        table.fetch(others, metadata=metadata)
+    loud = [{**row, "split": f" {row['split'].upper()}"} for row in rows]
+    others, metadata = table.by_others(pa.Table.from_pylist(loud))
+    assert table.fetch(others, metadata=metadata).splits == table.store.splits
+
+
+@pytest.mark.parametrize("indices", ["0,0,2,3,4,5,6,7", "0,1,2,3,4,5,6,8", "0,1,2,3,4,5,6,nan"])
+def test_nodes_that_are_not_there_or_twice_are_refused(table: Samples, indices: str) -> None:
+    table.publish(encoding="text")
+    rows = [{**row, "node_indices": indices} for row in table.rows().to_pylist()]
+    others, metadata = table.by_others(pa.Table.from_pylist(rows))
+    with pytest.raises(SampleTableError, match="node_indices"):
+        table.fetch(others, metadata=metadata)
+
+
 def test_contradictions_are_counted_and_above_a_share_an_error(
     table: Samples, capfd: pytest.CaptureFixture[str]
 ) -> None:
     table.publish(encoding="text")
     rows = table.rows().to_pylist()
     for row in rows[::2]:
-        row["x"] = codec.encode(codec.decode(row["x"], "x") + 1, "text")
+        row["x"] = codec.encode(codec.decode(row["x"], "x", 10_000) + 1, "text")
     others, metadata = table.by_others(pa.Table.from_pylist(rows))
     with pytest.raises(SampleTableError, match="contradict each other"):
         table.fetch(others, metadata=metadata)
@@ -361,6 +404,15 @@ def test_a_table_of_other_columns_is_not_written_into(table: Samples) -> None:
     assert table.service.rows(table.table) == [("1",)]
 
 
+def test_appending_needs_the_metadata_of_what_is_there(table: Samples) -> None:
+    table.publish(sample_stride=12)
+    before = sorted(table.service.rows(table.table))
+    table.file.unlink()
+    with pytest.raises(SampleTableError, match="--metadata-file"):
+        table.publish(if_exists="append")
+    assert sorted(table.service.rows(table.table)) == before
+
+
 def test_a_stride_that_leaves_steps_out_is_refused(table: Samples) -> None:
     with pytest.raises(SettingsError, match=r"1\.\.12"):
         table.publish(sample_stride=13)
@@ -400,10 +452,44 @@ def test_a_write_that_fails_leaves_the_old_table_and_goes_on_later(
     assert not list(table.folder.glob(".*unfinished"))
 
 
+def crash(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def _connection(service: Service) -> Any:
     from flowpatch.maxcompute.connection import Connection
 
     return Connection(service.endpoint, "demo", patience_s=1.0)
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("if_exists", ["fail", "replace", "append"])
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_crash_before_the_metadata_is_written_is_gone_on_from(
+    table: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    if_exists: str,
+    there: bool,
+    partitioned: bool,
+    noted: bool,
+) -> None:
+    changes = {"if_exists": if_exists, "partitioned": partitioned}
+    before = 0
+    if there and if_exists != "fail":
+        before = table.publish(sample_stride=12, partitioned=partitioned).rows or 0
+    with monkeypatch.context() as patched:
+        place, name = (publish, "write_metadata") if noted else (unfinished.Unfinished, "place")
+        patched.setattr(place, name, crash)
+        with pytest.raises(KeyboardInterrupt):
+            table.publish(**changes)
+    metadata = table.publish(**changes)
+    expected = len(samples.choose_samples(table.store.splits, 6, 6, 1))
+    expected += before if if_exists == "append" else 0
+    assert len(table.service.rows(table.table, ["timestamp"])) == expected
+    assert metadata.input_len == 6
+    same_series(table.fetch(), table.store)
+    assert not list(table.folder.glob(".*unfinished"))
 
 
 def test_a_stopped_publication_goes_on(table: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,6 +524,37 @@ def test_a_fetch_that_was_stopped_reads_no_row_twice(table: Samples) -> None:
     assert before
     assert not before & after
     assert found.manifest.content_hash == table.store.manifest.content_hash
+
+
+def test_a_fetch_that_was_stopped_never_goes_on_with_another_table(
+    table: Samples, tmp_path: Path
+) -> None:
+    table.publish()
+    table.service.faults({"kinds": ["throttled"], "match": r"rowrange=(%28|\()6\d", "rate": 1.0})
+    place = tmp_path / "mine.store"
+    arguments = (FetchSettings(),)
+    with pytest.raises(OutOfPatienceError):
+        fetch.fetch(
+            table.service.connection(1.0),
+            table.table,
+            read_metadata(table.file),
+            *arguments,
+            workers=0,
+            store=place,
+        )
+    table.service.no_faults()
+    folder = tmp_path / "other"
+    other = preprocess(settings(*City(seed=4).write(folder), folder / "city.store"))
+    table.publish(store=other, if_exists="replace")
+    found = fetch.fetch(
+        table.service.connection(),
+        table.table,
+        read_metadata(table.file),
+        *arguments,
+        workers=0,
+        store=place,
+    )
+    assert found.manifest.content_hash == other.manifest.content_hash
 
 
 def _reads(table: Samples) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -16,6 +16,9 @@ from flowpatch.model.settings import ModelSettings
 from flowpatch.preprocessing.settings import BuildSettings, PreprocessSettings
 from flowpatch.tables.settings import FetchSettings, PublishSettings, default_metadata_file
 from flowpatch.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from flowpatch.tables.schema import Metadata
 
 
 class GuideSettings(BuildSettings):
@@ -122,13 +125,22 @@ def train_from_samples(
     bare = TableName.of_text(sample_table, "project").table
     metadata_file = metadata_file or default_metadata_file(bare)
     metadata = read_metadata(metadata_file)
-    if maxcompute.odps_project is None and metadata.project is not None:
-        maxcompute = maxcompute.with_project(metadata.project)
-    table = TableName.of_text(sample_table, maxcompute.project())
+    table = _sample_table(sample_table, metadata, maxcompute)
     store = fetch_store(table, metadata_file, fetching, maxcompute, hint=_first_script)
     if cuda is not None:
         training = training.replace(device=_device(cuda))
     train_store(store, table.table, run, model, training)
+
+
+def _sample_table(name: str, metadata: "Metadata", maxcompute: MaxComputeSettings) -> TableName:
+    """The table of that name: in the project of the flag, else of the metadata, else elsewhere."""
+    if maxcompute.odps_project is None and metadata.table is not None:
+        published = TableName.of_address(metadata.table)
+        if published.table == name:
+            return published
+    if maxcompute.odps_project is None and metadata.project is not None:
+        maxcompute = maxcompute.replace(odps_project=metadata.project)
+    return TableName.of_text(name, maxcompute.project())
 
 
 def _first_script(table: TableName, recipe: Mapping[str, Any]) -> str:
@@ -152,6 +164,11 @@ def _device(number: int) -> str:
 
 
 def _app(name: str, command: Callable[..., None]) -> App:
-    app = App(name=name, help_format="markdown", default_parameter=Parameter(negative_iterable=()))
+    app = App(
+        name=name,
+        help_format="markdown",
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative_iterable=()),
+    )
     app.default(command)
     return app

@@ -158,7 +158,10 @@ def _parts(connection: Connection, info: TableInfo) -> list[Part]:
 
 def _read(connection: Connection, info: TableInfo) -> tuple[str, dict[str, Any]]:
     """Reads rows for a few seconds, with one stream."""
-    part = max(_parts(connection, info), key=lambda part: part.rows)
+    parts = _parts(connection, info)
+    if not sum(part.rows for part in parts):
+        return "there are no rows to read", {"rows": 0}
+    part = max(parts, key=lambda part: part.rows)
     partition_columns = set(info.partition_columns)
     columns = [name for name in info.columns if name not in partition_columns]
     rows, size, begun = 0, 0, time.monotonic()

@@ -17,6 +17,7 @@ from odps import errors as client_errors
 from odps.tunnel.pb.errors import DecodeError
 
 from flowpatch.errors import FlowpatchError, OutOfPatienceError
+from flowpatch.interruption import raise_if_stop_asked
 from flowpatch.maxcompute.connection import named
 from flowpatch.progress import say
 
@@ -48,10 +49,12 @@ class IncompleteReadError(Exception):
 class Patience:
     """How long to go on without any success, for one process."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, reached: bool = False) -> None:
+        """`reached` says that the endpoint has answered before, to another process or object."""
         self._seconds = seconds
         self._moved_at = time.monotonic()
-        self._reached = False
+        self._reached = reached
+        self._wait = tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S)
         self._announced = False
 
     def try_again(self, action: Callable[[], R], what: str) -> R:
@@ -66,7 +69,8 @@ class Patience:
             self._moved_at = begun
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_passing),
-            wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+            wait=self._next_wait_s,
+            sleep=pause,
             stop=self._is_over,
             before_sleep=lambda state: self._announce(state, what),
             reraise=True,
@@ -88,7 +92,8 @@ class Patience:
         """
         if self._still_s >= self._seconds:
             raise self._given_up(what, str(error))
-        time.sleep(min(FIRST_WAIT_S + self._still_s / 4, LONGEST_WAIT_S))
+        left_s = max(self._seconds - self._still_s, 0.0)
+        pause(min(FIRST_WAIT_S + self._still_s / 4, LONGEST_WAIT_S, left_s))
 
     def moved(self) -> None:
         """Something succeeded: the time without progress starts anew."""
@@ -98,6 +103,10 @@ class Patience:
     @property
     def _still_s(self) -> float:
         return time.monotonic() - self._moved_at
+
+    def _next_wait_s(self, state: tenacity.RetryCallState) -> float:
+        """No longer than patience lasts."""
+        return min(self._wait(state), max(self._seconds - self._still_s, 0.05))
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -132,8 +141,23 @@ class Patience:
         )
 
 
+def pause(seconds: float) -> None:
+    """Waits, but not after Ctrl-C.
+
+    Raises:
+        StopAskedError: someone asked the work to stop.
+    """
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        raise_if_stop_asked()
+        time.sleep(min(left, 0.2))
+    raise_if_stop_asked()
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether trying again may help: busy, unreachable, cut short."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return False
     if isinstance(error, client_errors.BaseODPSError):
         status = error.status_code
         return (
@@ -168,4 +192,7 @@ def _is_unreachable(error: BaseException | None) -> bool:
     """No connection was made at all: refused, or no such host."""
     if isinstance(error, client_errors.ConnectTimeout):
         return True
-    return isinstance(error, requests.ConnectionError) and "NewConnectionError" in repr(error)
+    told = repr(error)
+    return isinstance(error, requests.ConnectionError) and (
+        "NewConnectionError" in told or "NameResolutionError" in told
+    )

@@ -1,6 +1,5 @@
 """SQL on MaxCompute, and temporary tables that are dropped, or expire after a day."""
 
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from odps import ODPS
 from flowpatch.errors import MaxComputeError, QueryError
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.names import TableName
-from flowpatch.maxcompute.patience import Patience
+from flowpatch.maxcompute.patience import Patience, pause
 
 TEMPORARY_PREFIX = "tmp_flowpatch_"
 TEMPORARY_DAYS = 1
@@ -50,7 +49,7 @@ class Queries:
         )
         pause_s = FIRST_POLL_S
         while not self._patience.try_again(lambda: instance.is_terminated(retry=False), what):
-            time.sleep(pause_s)
+            pause(pause_s)
             pause_s = min(2 * pause_s, LONGEST_POLL_S)
         self._patience.try_again(lambda: instance.wait_for_success(interval=FIRST_POLL_S), what)
         return instance

@@ -140,7 +140,7 @@ class Reader(Generic[R]):
         """A new session in place of one that expired; its rows must be the same."""
         if part.session_id in self._renewed:
             return
-        patience = Patience(self._connection.patience_s)
+        patience = Patience(self._connection.patience_s, reached=True)
         renewed = open_part(self._connection, patience, part.table, part.partition)
         if renewed.rows != part.rows:
             raise TableChangedError(
@@ -162,7 +162,7 @@ class _Receiver(Generic[R]):
     def __call__(self, row_range: RowRange) -> R:
         # The client converts instants to the machine's zone unless it is told not to.
         with option_context({"local_timezone": "UTC"}):
-            rows = Patience(self.connection.patience_s).try_again(
+            rows = Patience(self.connection.patience_s, reached=True).try_again(
                 lambda: self._receive(row_range), f"Reading {row_range.part.place}"
             )
         return self.reduction(rows, row_range)

@@ -106,7 +106,7 @@ def noticing_expiry(session_id: str) -> Iterator[None]:
         yield
     except Exception as error:
         if str(getattr(error, "code", "")) in _EXPIRED:
-            raise SessionExpiredError(session_id) from None
+            raise SessionExpiredError(f"the session {session_id} has expired") from None
         raise
 
 

@@ -52,12 +52,6 @@ class MaxComputeSettings(Settings):
             return self
         return self.replace(odps_endpoint=endpoint)
 
-    def with_project(self, project: str) -> Self:
-        """The same, with a project where neither flag nor environment names one."""
-        if self.odps_project or os.environ.get(PROJECT_VARIABLE):
-            return self
-        return self.replace(odps_project=project)
-
     def project(self) -> str:
         """The project named by flag or environment.
 

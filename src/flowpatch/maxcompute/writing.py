@@ -119,7 +119,7 @@ class _BlockWriter:
     def __call__(self, block: Block) -> None:
         rows = self.make(block.task)
         check_cells(rows, self.table)
-        Patience(self.connection.patience_s).try_again(
+        Patience(self.connection.patience_s, reached=True).try_again(
             lambda: self._send(block.id, rows), f"Writing {self.table.address}"
         )
 

@@ -22,14 +22,19 @@ Aggregate = Literal["mean", "sum", "max", "last"]
 
 LARGEST = float(np.finfo(np.float32).max)
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-PLAIN_INSTANT = f"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}} {_CLOCK}$"
-"""Text that every engine reads as the same instant."""
-MAYBE_INSTANT = "^[ \\t]*([-+]?[0-9]|e|E)"
+_ANY_YEAR = (
+    "[12][0-9]{3}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)"
+    "|(0[13578]|1[02])-31)"
+)
+_LEAP_DAY = "[12][0-9](0[48]|[2468][048]|[13579][26])-02-29"
+PLAIN_INSTANT = f"^({_ANY_YEAR}|{_LEAP_DAY}) {_CLOCK}$"
+"""Text that every engine reads as the same instant; a day that no calendar has is not among it."""
+MAYBE_INSTANT = "^[[:space:]]*([-+]?[0-9]|e|E)"
 """Text that DuckDB might read as an instant: only it can tell."""
 
 PLAIN_WHOLE = "^(0|-?[1-9][0-9]*)$"
 """Text that is the same key as the number it shows."""
-MAYBE_NUMBER = "^[ \\t]*[-+.]?[0-9]"
+MAYBE_NUMBER = "^[[:space:]]*[-+.]?[0-9]"
 """Text that DuckDB might read as a whole number: 08, or 8.0."""
 
 _WHOLE = ("tinyint", "smallint", "int", "bigint")

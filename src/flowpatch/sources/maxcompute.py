@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flowpatch.errors import ColumnError, NoPermissionError, RecordError
+from flowpatch.errors import ColumnError, NoPermissionError, QueryError, RecordError
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo, describe_table
 from flowpatch.maxcompute.names import TableName, is_address
@@ -32,7 +32,7 @@ from flowpatch.sources.listing import find_files
 from flowpatch.sources.maxcompute_partitions import Chosen, Extent, choose, newest
 from flowpatch.sources.maxcompute_sql import SqlWay
 from flowpatch.sources.maxcompute_tunnel import RANGE_ROWS, Stretch, TunnelWay, worthwhile
-from flowpatch.sources.node_relation import read_node_relation
+from flowpatch.sources.node_relation import read_node_relation, require_coordinates
 from flowpatch.sources.record_relation import require_columns
 from flowpatch.time_axis import TimeAxis
 
@@ -74,7 +74,7 @@ class MaxComputeSource:
             "kind": "maxcompute",
             "endpoint": self._connection.endpoint,
             "records": {**self._info.identity, "partitions": read},
-            "nodes": self._nodes,
+            "nodes": self._nodes_identity,
         }
 
     def close(self) -> None:
@@ -97,10 +97,10 @@ class MaxComputeSource:
         return nodes
 
     def _node_rows(self, table: TableName) -> pa.Table:
-        info = describe_table(self._connection, self._patience, table)
-        columns = self._columns
+        info, columns = self._node_info, self._columns
         require(columns.node_columns[0], info.columns, f"table {table.address}", "--node-columns")
         named = (columns.latitude_column, columns.longitude_column, columns.adcode_column)
+        require_coordinates(columns, info.columns, f"table {table.address}")
         wanted = {*columns.node_columns, *LATITUDE_NAMES, *LONGITUDE_NAMES, *filter(None, named)}
         partition = newest(info)
         spec = partition.spec if partition else None
@@ -132,7 +132,7 @@ class MaxComputeSource:
                     f"{unsure:,} records have an instant that is not written like 2025-09-19 "
                     "08:00:00, or a key like 08"
                 )
-            except NoPermissionError as error:
+            except (NoPermissionError, QueryError) as error:
                 if self._way == "sql":
                     raise
                 reason = str(error)
@@ -190,6 +190,17 @@ class MaxComputeSource:
     def _read_rows_instead(self, reason: str) -> None:
         say(f"{self._records.address} is read row by row (--pushdown tunnel): {reason}")
         self._way = "tunnel"
+
+    @cached_property
+    def _node_info(self) -> TableInfo:
+        table = TableName.of_address(self._nodes)
+        return describe_table(self._connection, self._patience, table)
+
+    @property
+    def _nodes_identity(self) -> Any:
+        if is_address(self._nodes):
+            return self._node_info.identity
+        return find_files(self._nodes, "--nodes").identity()
 
     @cached_property
     def _info(self) -> TableInfo:

@@ -1,5 +1,7 @@
 """A node table inside DuckDB, whatever brought it there: checked columns, keys, coordinates."""
 
+from collections.abc import Mapping
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from flowpatch.errors import ColumnError
 from flowpatch.sources.columns import LATITUDE_NAMES, LONGITUDE_NAMES, RecordColumns
 from flowpatch.sources.contract import KeyColumn, NodeRecords
-from flowpatch.sources.engine import ColumnTypes, city_condition, column_types, reading, require
+from flowpatch.sources.engine import city_condition, column_types, reading, require
 from flowpatch.sources.sql import identifier
 
 
@@ -26,8 +28,7 @@ def read_node_relation(
     where = f"node table '{place}'"
     for name in columns.node_columns:
         require(name, types, where, "--node-columns")
-    latitude = _coordinate(columns.latitude_column, LATITUDE_NAMES, types, where, "--lat-column")
-    longitude = _coordinate(columns.longitude_column, LONGITUDE_NAMES, types, where, "--lng-column")
+    latitude, longitude = require_coordinates(columns, types, where)
     chosen = [
         *(identifier(name) for name in columns.node_columns),
         f"TRY_CAST({identifier(latitude)} AS DOUBLE)",
@@ -51,8 +52,22 @@ def read_node_relation(
     )
 
 
+def require_coordinates(
+    columns: RecordColumns, types: Mapping[str, str], where: str
+) -> tuple[str, str]:
+    """The columns of latitude and longitude; `where` says of which table.
+
+    Raises:
+        ColumnError: one is missing.
+    """
+    return (
+        _coordinate(columns.latitude_column, LATITUDE_NAMES, types, where, "--lat-column"),
+        _coordinate(columns.longitude_column, LONGITUDE_NAMES, types, where, "--lng-column"),
+    )
+
+
 def _coordinate(
-    name: str | None, usual: tuple[str, ...], types: ColumnTypes, where: str, flag: str
+    name: str | None, usual: tuple[str, ...], types: Mapping[str, str], where: str, flag: str
 ) -> str:
     if name is not None:
         return require(name, types, where, flag)

@@ -29,12 +29,10 @@ ZSTD_BEGIN = "KLUv"
 """The first characters of base64 of a zstd frame."""
 LARGEST_WHOLE = 2**24
 """Whole numbers from here on do not fit a float32."""
-LARGEST_ARRAY_BYTES = 2**30
-"""What a cell may unpack to: more is an attack, not an array."""
 LONGEST_NUMBER = 18
 """Characters of a float32 as text, its comma included, at most."""
 
-_BRACKETS = str.maketrans("", "", "[]() \t\r\n")
+_EDGES = "[]() \t\r\n"
 _MISSING = {"": "nan", "none": "nan", "null": "nan", "na": "nan", "\\n": "nan"}
 
 
@@ -53,13 +51,24 @@ def encode(values: NDArray[Any], encoding: Encoding, level: int = ZSTD_LEVEL) ->
     return str(pc.binary_join(pa.ListArray.from_arrays(offsets, texts), ",")[0])
 
 
-def decode(cell: str, place: str) -> NDArray[np.float32]:
-    """The (K,) float32 numbers of a cell in either encoding; `place` is named in errors.
+def decode(cell: str, place: str, at_most: int) -> NDArray[np.float32]:
+    """The (K,) float32 numbers of a cell in either encoding, NaN for those that are not finite.
+
+    Args:
+        cell: its text.
+        place: named in errors.
+        at_most: more numbers than these are not unpacked, whatever the cell claims to hold.
 
     Raises:
-        SampleTableError: it holds something else.
+        SampleTableError: it holds something else, or more.
     """
-    return _unpack(cell, place) if cell.startswith(ZSTD_BEGIN) else _parse(cell, place)
+    zstd = cell.startswith(ZSTD_BEGIN)
+    numbers = _unpack(cell, place, at_most) if zstd else _parse(cell, place)
+    if len(numbers) > at_most:
+        raise SampleTableError(
+            f"{place} has more than {at_most:,} numbers. The metadata is of another table."
+        )
+    return np.where(np.isfinite(numbers), numbers, np.float32(np.nan))
 
 
 def longest_cell(numbers: int, encoding: Encoding) -> int:
@@ -70,15 +79,17 @@ def longest_cell(numbers: int, encoding: Encoding) -> int:
     return (packed + 2) // 3 * 4
 
 
-def _unpack(cell: str, place: str) -> NDArray[np.float32]:
+def _unpack(cell: str, place: str, at_most: int) -> NDArray[np.float32]:
     try:
         packed = base64.b64decode(cell, validate=True)
-        if zstandard.frame_content_size(packed) > LARGEST_ARRAY_BYTES:
-            raise ValueError("it unpacks to more than any cell holds")
-        unpacking = zstandard.ZstdDecompressor().decompressobj()
-        numbers = unpacking.decompress(packed)
-        if not unpacking.eof:
+        size = zstandard.frame_content_size(packed)
+        # A frame may leave out its size, and unpack to thousands of times its own.
+        reader = zstandard.ZstdDecompressor().stream_reader(packed)
+        numbers = reader.read(4 * at_most + 1)
+        if size not in (-1, len(numbers)) and len(numbers) <= 4 * at_most:
             raise ValueError("it is cut short")
+        if len(numbers) > 4 * at_most:
+            numbers = numbers[: 4 * at_most] + bytes(4)
         return np.frombuffer(numbers, dtype="<f4")
     except (binascii.Error, zstandard.ZstdError, ValueError) as error:
         raise SampleTableError(f"{place} does not decode: {error}.") from None
@@ -93,7 +104,7 @@ def _parse(cell: str, place: str) -> NDArray[np.float32]:
     except pa.ArrowInvalid:
         pass
     # Other tools write brackets, spaces, and missing values in words of their own.
-    cleaned = [piece.translate(_BRACKETS) for piece in pieces.to_pylist()]
+    cleaned = [piece.strip(_EDGES) for piece in pieces.to_pylist()]
     try:
         return _numbers(pa.array([_MISSING.get(piece.lower(), piece) for piece in cleaned]))
     except pa.ArrowInvalid as error:

@@ -49,8 +49,10 @@ class DecodeRows:
     def _node_indices(self, cell: str | None, where: str) -> NDArray[np.int64]:
         if not cell:
             return np.arange(self.nodes)
-        numbers = decode(cell, f"node_indices of {where}")
-        nodes = numbers.astype(np.int64)
+        numbers = decode(cell, f"node_indices of {where}", self.nodes)
+        nodes = np.nan_to_num(numbers, nan=-1).astype(np.int64)
+        if len(np.unique(nodes)) != len(nodes):
+            raise SampleTableError(f"node_indices of {where} name a node twice.")
         if (nodes != numbers).any() or (nodes < 0).any() or (nodes >= self.nodes).any():
             raise SampleTableError(
                 f"node_indices of {where} are not all whole numbers in 0..{self.nodes - 1}: the "
@@ -61,7 +63,7 @@ class DecodeRows:
     def _window(
         self, cell: str, steps: int, nodes: NDArray[np.int64], where: str
     ) -> NDArray[np.float32]:
-        values = decode(cell, where)
+        values = decode(cell, where, steps * len(nodes))
         if len(values) != steps * len(nodes):
             raise SampleTableError(
                 f"{where} has {len(values):,} numbers; {steps} steps of {len(nodes):,} nodes are "

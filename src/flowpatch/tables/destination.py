@@ -134,9 +134,25 @@ class Destination:
         )
 
     def _rename(self, staging: TableName) -> None:
-        """Lifetime first: under its final name the table must not expire."""
+        """Lifetime first: under its final name the table must not expire.
+
+        A table that cannot take the name gets its day back, so that nothing is left behind.
+        """
         what = f"Naming {self.table.address}"
         days = self._settings.lifecycle_days
         life = f"SET LIFECYCLE {days}" if days else "DISABLE LIFECYCLE"
         self._queries.run(f"ALTER TABLE {staging.sql} {life}", what)
-        self._queries.run(f"ALTER TABLE {staging.sql} RENAME TO {column(self.table.table)}", what)
+        try:
+            self._queries.run(
+                f"ALTER TABLE {staging.sql} RENAME TO {column(self.table.table)}", what
+            )
+        except MaxComputeError as error:
+            with suppress(MaxComputeError):
+                self._queries.run(f"ALTER TABLE {staging.sql} ENABLE LIFECYCLE", what)
+                self._queries.run(f"ALTER TABLE {staging.sql} SET LIFECYCLE {TEMPORARY_DAYS}", what)
+            if self.exists(self.table):
+                raise TableExistsError(
+                    f"Somebody else made {self.table.address} meanwhile; nothing of it was "
+                    "touched. Give another name, or --if-exists append or replace."
+                ) from None
+            raise error

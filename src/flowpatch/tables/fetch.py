@@ -91,12 +91,13 @@ def fetch(
             f"{error}\nIf the samples were never made, make them: {preprocess_hint}"
         ) from None
     _check_columns(info)
-    place = store or cached_store(connection, info, metadata)
+    place = (store or cached_store(connection, info, metadata)).absolute()
     if has_version(place):
         _check_same(place, info)
         say(f"{table.address} is as it was: samples come from '{place}', none are read anew")
         return open_store(place)
-    folder = place.with_name(f".{place.name}.partial")
+    # Named after the table's state: cells of two states must never meet in one folder.
+    folder = place.with_name(f".{place.name}.{_key(connection, info, metadata)}.partial")
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder), noting_interruption() as interruption:
         fetching = _Fetching(connection, patience, info, metadata, folder, interruption, workers)
@@ -129,10 +130,14 @@ def _settled(describe: Callable[[], TableInfo]) -> TableInfo:
 
 def cached_store(connection: Connection, info: TableInfo, metadata: Metadata) -> Path:
     """Where the store of a table in exactly this state is kept."""
-    known = [connection.endpoint, info.identity, metadata.model_dump(exclude={"endpoint"})]
-    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
     name = ".".join(part for part in (info.name.project, info.name.schema, info.name.table) if part)
-    return cache_folder() / name / f"{key}.store"
+    return cache_folder() / name / f"{_key(connection, info, metadata)}.store"
+
+
+def _key(connection: Connection, info: TableInfo, metadata: Metadata) -> str:
+    """A hash of everything that decides what is fetched."""
+    known = [connection.endpoint, info.identity, metadata.model_dump(exclude={"endpoint"})]
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cache_folder() -> Path:
@@ -258,6 +263,18 @@ def _check_columns(info: TableInfo) -> None:
             f"{info.name.address} is no sample table: it lacks {', '.join(missing)}. Columns "
             f"there: {', '.join(info.columns)}."
         )
+    types = {name: kind for name, kind in info.columns.items() if not _is_text(kind)}
+    wrong = [name for name in types if name.lower() in map(str.lower, COLUMNS)]
+    if wrong:
+        listed = ", ".join(f"{name} {types[name]}" for name in wrong if name != "timestamp")
+        if listed:
+            raise SampleTableError(
+                f"{info.name.address} has columns that are no text: {listed}. Write them as STRING."
+            )
+
+
+def _is_text(kind: str) -> bool:
+    return kind == "string" or kind.startswith(("varchar", "char"))
 
 
 def _check_overlaps(rebuilding: Rebuilding, table: TableName, settings: FetchSettings) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowpatch.errors import MaxComputeError, OutOfPatienceError, StoppedByUser
+from flowpatch.errors import MaxComputeError, OutOfPatienceError, SampleTableError, StoppedByUser
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.names import TableName
@@ -28,7 +28,7 @@ from flowpatch.tables.destination import Destination
 from flowpatch.tables.publication import Publication, appended
 from flowpatch.tables.schema import Metadata, make_folder_of, read_metadata, write_metadata
 from flowpatch.tables.settings import PublishSettings
-from flowpatch.tables.unfinished import Unfinished, unfinished_file
+from flowpatch.tables.unfinished import Unfinished, was_begun
 
 
 def publish(
@@ -93,7 +93,7 @@ def check_publishable(
         TableExistsError: it is there, and `if_exists` is fail.
         SampleTableError: it is no sample table, or partitioned otherwise.
     """
-    if not unfinished_file(metadata_file).exists():
+    if not was_begun(metadata_file, table):
         Destination(connection, table, settings).existing()
 
 
@@ -111,13 +111,14 @@ class _Publishing:
 
     def __post_init__(self) -> None:
         plan = self.publication.plan(self.connection.endpoint)
-        self.unfinished = Unfinished(self.metadata_file, plan)
+        self.unfinished = Unfinished(self.metadata_file, self.publication.table, plan)
         self.destination = Destination(self.connection, self.publication.table, self.settings)
 
     def run(self) -> Metadata:
         metadata = self._metadata()
-        if not self._is_named():
+        if not self._is_placed():
             self._write_table()
+            self.unfinished.place()
         write_metadata(self.metadata_file, metadata)
         self.unfinished.forget()
         say(
@@ -128,21 +129,33 @@ class _Publishing:
 
     def _metadata(self) -> Metadata:
         metadata = self.publication.metadata(self.connection.project, self.connection.endpoint)
-        if self.settings.if_exists != "append" or not self.metadata_file.exists():
+        if self.settings.if_exists != "append":
+            return metadata
+        if not self.metadata_file.exists():
+            table = self.publication.table
+            if self.unfinished.staging is None and self.destination.existing() is not None:
+                raise SampleTableError(
+                    f"{table.address} is there, and its metadata file '{self.metadata_file}' is "
+                    "not: name it with --metadata-file, so that what is appended can be compared."
+                )
             return metadata
         return appended(metadata, read_metadata(self.metadata_file))
 
-    def _is_named(self) -> bool:
-        """Whether an earlier try got as far as giving a new table its name."""
+    def _is_placed(self) -> bool:
+        """Whether an earlier try got as far as putting the rows where they belong.
+
+        It may have died before it could write that down: then its temporary table is gone, and the
+        table has just the rows that it should have.
+        """
         staging, table = self.unfinished.staging, self.publication.table
-        if staging is None or self.settings.if_exists != "fail":
+        if staging is None or staging == table:
             return False
-        destination = self.destination
-        return (
-            destination.exists(table)
-            and not destination.exists(staging)
-            and destination.rows_of(table) == self.publication.rows
-        )
+        if self.unfinished.is_placed:
+            return True
+        if self.destination.exists(staging) or not self.destination.exists(table):
+            return False
+        before = self.unfinished.rows_before if self.settings.if_exists == "append" else 0
+        return self.destination.rows_of(table) == before + self.publication.rows
 
     def _write_table(self) -> None:
         existing = self.destination.existing()
@@ -184,7 +197,9 @@ class _Publishing:
     def _begin(self, in_place: bool, rows_before: int) -> tuple[Upload, TableName]:
         """The upload session that an earlier try left, or a new one."""
         session_id, staging = self.unfinished.session_id, self.unfinished.staging
-        if session_id is not None and staging is not None:
+        # A table that came or went meanwhile is written in another way than before.
+        same_way = (staging == self.publication.table) == in_place
+        if session_id is not None and staging is not None and same_way:
             with suppress(MaxComputeError, SessionExpiredError):
                 upload = Upload(self.connection, staging, session_id, overwrite=in_place)
                 return upload, staging
@@ -193,7 +208,8 @@ class _Publishing:
     def _begin_anew(self, in_place: bool, rows_before: int) -> tuple[Upload, TableName]:
         table = self.publication.table
         staging = table if in_place else self.unfinished.staging
-        staging = staging or table.sibling(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        if staging is None or (staging == table and not in_place):
+            staging = table.sibling(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
         if not in_place:
             self.destination.create_staging(staging)
         upload = Upload(self.connection, staging, overwrite=in_place)

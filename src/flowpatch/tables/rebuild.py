@@ -5,12 +5,15 @@ the input, and of two of a kind the smaller: the result does not depend on the o
 count of contradicted cells.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from flowpatch.errors import OutputError
 
 _INPUT, _LABEL, _TWICE, _CONTRADICTED = map(np.uint8, (1, 2, 4, 8))
 _BLOCK = 512
@@ -93,16 +96,26 @@ class Rebuilding:
         """(S, N) values, NaN where nothing was placed."""
         return np.array(self._values[first:stop], dtype=np.float32)
 
-    def flush(self) -> None:
-        """Writes what was placed, so that it outlives this process."""
-        self._values.flush()
-        self._seen.flush()
-
 
 def _open(path: Path, kind: str, shape: tuple[int, int], fill: float) -> Any:
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
     if path.is_file() and path.stat().st_size == size:
         return np.memmap(path, dtype=kind, mode="r+", shape=shape)
-    array = np.memmap(path, dtype=kind, mode="w+", shape=shape)
-    array[:] = fill
+    # Filled under another name: half of it, after a kill, would be zeros where NaN belongs.
+    filling = path.with_name(f"{path.name}.filling")
+    try:
+        with filling.open("wb") as file:
+            # Written to later through memory, a full disk could only kill the process.
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        filling.unlink(missing_ok=True)
+        raise OutputError(
+            f"Cannot write {size / 1e6:,.0f} MB to '{path.parent}': {error.strerror}. Free some "
+            "space, or set another folder with $FLOWPATCH_CACHE or --store."
+        ) from None
+    array = np.memmap(filling, dtype=kind, mode="r+", shape=shape)
+    for first in range(0, shape[0], _BLOCK):
+        array[first : first + _BLOCK] = fill
+    array.flush()
+    filling.replace(path)
     return array

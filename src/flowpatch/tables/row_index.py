@@ -1,5 +1,6 @@
 """Which windows a sample table holds, from its narrow columns, and which rows are wanted."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from flowpatch.tables.covering import cover
 from flowpatch.tables.schema import PARTITION_COLUMN, Metadata
 from flowpatch.time_axis import TimeAxis
 
+LONGEST_DAYS = 3660
+"""Ten years, as for a build from records."""
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:00(\.0+)?)?)?")
 NARROW_ROWS = 200_000
 """Rows of timestamps in one request."""
 NODE_ROWS = 500
@@ -46,6 +50,15 @@ class RowIndex:
 
     def axis(self, metadata: Metadata) -> TimeAxis:
         """The metadata's axis, or the whole days that the windows reach into."""
+        axis = self._axis(metadata)
+        if axis.days > LONGEST_DAYS:
+            raise SampleTableError(
+                f"The windows reach over {axis.days:,} days, more than {LONGEST_DAYS:,}: a wrong "
+                "year in a timestamp, or in the metadata's start and length, does that."
+            )
+        return axis
+
+    def _axis(self, metadata: Metadata) -> TimeAxis:
         step = metadata.step_minutes
         if metadata.start is not None and metadata.length is not None:
             start = np.datetime64(metadata.start, "m")
@@ -87,16 +100,24 @@ class RowIndex:
         """
         if metadata.borders is not None:
             return metadata.borders
-        starts = {}
+        starts, lasts = {}, {}
+        labels = np.array(
+            [str(label).strip().lower() for label in self.split], dtype=np.dtype(object)
+        )
         for name in SPLIT_NAMES:
-            of_split = origins[self.split == name]
+            of_split = origins[labels == name]
             if not len(of_split):
                 there = ", ".join(sorted(set(map(str, self.split))))
                 raise SampleTableError(
                     f"No row is of split '{name}', and the metadata names no borders. Splits "
                     f"there: {there}."
                 )
-            starts[name] = int(of_split.min())
+            starts[name], lasts[name] = int(of_split.min()), int(of_split.max())
+        if not (lasts["train"] < starts["val"] and lasts["val"] < starts["test"]):
+            raise SampleTableError(
+                "The rows' splits are mixed in time: train, val and test must follow each other. "
+                "Name the borders in the metadata (splits: first, val_start, test_start, stop)."
+            )
         return Splits(
             first=starts["train"] - metadata.input_len,
             val_start=starts["val"],
@@ -189,20 +210,22 @@ def _split_of(part: Part) -> str:
 
 
 def _minutes(stamps: list[str | None], place: str) -> NDArray[np.int64]:
+    texts = [str(stamp) for stamp in stamps]
     try:
-        instants = np.array(stamps, dtype="datetime64[m]")
-    except (ValueError, TypeError):
-        bad = next((stamp for stamp in stamps if not _is_instant(stamp)), None)
+        # numpy would also take 20250919 for a year, `now`, and offsets that it drops.
+        if not all(map(_INSTANT.fullmatch, texts)):
+            raise ValueError
+        return np.array([text[:16] for text in texts], dtype="datetime64[m]").astype(np.int64)
+    except ValueError:
+        bad = next((text for text in texts if not _is_instant(text)), None)
         raise SampleTableError(
-            f"The timestamp '{bad}' in {place} is no instant such as 2025-09-19 08:00:00."
+            f"The timestamp '{bad}' in {place} is no wall-clock instant of a whole minute, such as "
+            "2025-09-19 08:00:00."
         ) from None
-    if np.isnat(instants).any():
-        raise SampleTableError(f"A row of {place} has no timestamp.")
-    return instants.astype(np.int64)
 
 
-def _is_instant(stamp: str | None) -> bool:
+def _is_instant(text: str) -> bool:
     try:
-        return not np.isnat(np.datetime64(stamp or "NaT", "m"))
+        return bool(_INSTANT.fullmatch(text)) and not np.isnat(np.datetime64(text[:16], "m"))
     except ValueError:
         return False

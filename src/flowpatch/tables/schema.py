@@ -14,14 +14,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from flowpatch.errors import OutputError, SampleTableError
+from flowpatch.errors import FlowpatchError, OutputError, SampleTableError
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
 from flowpatch.tables.codec import Encoding
-from flowpatch.time_axis import check_step_minutes, check_time_zone
+from flowpatch.time_axis import TimeAxis, check_step_minutes, check_time_zone
 
 FORMAT = 1
 COLUMNS = ("sample_id", "split", "X", "Y", "TE_X", "TE_Y", "node_indices", "timestamp")
@@ -145,8 +146,17 @@ def check_metadata(content: Any, place: str) -> Metadata:
             )
         check_step_minutes(metadata.step_minutes)
         check_time_zone(metadata.time_zone)
-        if not len(metadata.node_table):
-            raise ValueError("it has no nodes")
+        coordinates = metadata.node_table.coordinates
+        if not len(coordinates) or not np.isfinite(coordinates).all():
+            raise ValueError(
+                "nodes need a finite latitude and longitude each, and there must be any"
+            )
+        if len(metadata.node_table.labels) != len(coordinates):
+            raise ValueError("nodes have as many keys as coordinates")
+        if metadata.start is not None and metadata.length is not None:
+            start = np.datetime64(metadata.start, "m")
+            TimeAxis(start, metadata.step_minutes, metadata.length, metadata.time_zone)
+        _ = metadata.borders
     except SampleTableError:
         raise
     except ValidationError as error:
@@ -154,6 +164,6 @@ def check_metadata(content: Any, place: str) -> Metadata:
             f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()
         )
         raise SampleTableError(f"'{place}' is no sample table's metadata: {wrong}.") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, FlowpatchError) as error:
         raise SampleTableError(f"'{place}' is no sample table's metadata: {error!r}.") from None
     return metadata
