@@ -21,7 +21,7 @@ from flowpatch.maxcompute.metadata import TableInfo, describe_table
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.patience import Patience
 from flowpatch.maxcompute.queries import Queries
-from flowpatch.maxcompute.reading import Part, Reader, RowRange, open_part
+from flowpatch.maxcompute.reading import Reader, RowRange, open_parts
 
 PATIENCE_S = 20.0
 """A diagnosis is waited for."""
@@ -136,7 +136,7 @@ def _describe(
     patience = Patience(PATIENCE_S)
     info = describe_table(connection, patience, table)
     described.append(info)
-    rows = sum(part.rows for part in _parts(connection, info))
+    rows = sum(part.rows for part in open_parts(connection, Patience(PATIENCE_S), info))
     columns = ", ".join(f"{name} {kind}" for name, kind in info.columns.items())
     partitions = f", {len(info.partitions):,} partitions" if info.partition_columns else ""
     return (
@@ -150,15 +150,9 @@ def _describe(
     )
 
 
-def _parts(connection: Connection, info: TableInfo) -> list[Part]:
-    patience = Patience(PATIENCE_S)
-    specs = [part.spec for part in info.partitions] if info.partition_columns else [None]
-    return [open_part(connection, patience, info.name, spec) for spec in specs]
-
-
 def _read(connection: Connection, info: TableInfo) -> tuple[str, dict[str, Any]]:
     """Reads rows for a few seconds, with one stream."""
-    parts = _parts(connection, info)
+    parts = open_parts(connection, Patience(PATIENCE_S), info)
     if not sum(part.rows for part in parts):
         return "there are no rows to read", {"rows": 0}
     part = max(parts, key=lambda part: part.rows)

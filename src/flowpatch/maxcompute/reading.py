@@ -14,6 +14,7 @@ from odps.config import option_context
 
 from flowpatch.errors import TableChangedError
 from flowpatch.maxcompute.connection import Connection
+from flowpatch.maxcompute.metadata import TableInfo
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.patience import IncompleteReadError, Patience
 from flowpatch.maxcompute.sessions import (
@@ -74,6 +75,17 @@ def open_part(
         f"Reading {place_of(table, partition)}",
     )
     return Part(table, partition, session.id, session.count)
+
+
+def open_parts(connection: Connection, patience: Patience, info: TableInfo) -> tuple[Part, ...]:
+    """New download sessions on all partitions of a table, or on the table where it has none."""
+    specs = [partition.spec for partition in info.partitions] if info.partition_columns else [None]
+    return tuple(open_part(connection, patience, info.name, spec) for spec in specs)
+
+
+def keep_rows(rows: pa.Table, row_range: RowRange) -> pa.Table:  # noqa: ARG001
+    """The reduction that leaves the rows as they are."""
+    return rows
 
 
 def cut(part: Part, rows: int, task: Any = None) -> Iterator[RowRange]:

@@ -21,7 +21,7 @@ from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo, describe_table
 from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.patience import Patience
-from flowpatch.maxcompute.reading import Reader, RowRange, cut, open_part
+from flowpatch.maxcompute.reading import Reader, cut, keep_rows, open_part
 from flowpatch.maxcompute.settings import Pushdown
 from flowpatch.progress import say
 from flowpatch.sources.aggregation import Aggregate
@@ -221,8 +221,3 @@ class MaxComputeSource:
     @cached_property
     def _tunnel(self) -> TunnelWay:
         return TunnelWay(self._connection, self._patience, self._info, self._columns, self._workers)
-
-
-def keep_rows(rows: pa.Table, row_range: RowRange) -> pa.Table:  # noqa: ARG001
-    """The rows themselves."""
-    return rows

@@ -8,7 +8,7 @@ from flowpatch.maxcompute.metadata import TableInfo, describe_table, table_exist
 from flowpatch.maxcompute.names import TableName, column
 from flowpatch.maxcompute.patience import Patience
 from flowpatch.maxcompute.queries import TEMPORARY_DAYS, Queries
-from flowpatch.maxcompute.reading import open_part
+from flowpatch.maxcompute.reading import open_parts
 from flowpatch.tables.schema import COLUMNS, DATA_COLUMNS, PARTITION_COLUMN
 from flowpatch.tables.settings import PublishSettings
 
@@ -60,8 +60,7 @@ class Destination:
     def rows_of(self, table: TableName) -> int:
         """How many rows a table has, in all of its partitions."""
         info = describe_table(self._connection, self._patience, table)
-        specs = [part.spec for part in info.partitions] if info.partition_columns else [None]
-        return sum(open_part(self._connection, self._patience, table, spec).rows for spec in specs)
+        return sum(part.rows for part in open_parts(self._connection, self._patience, info))
 
     def check_rows(self, table: TableName, expected: int) -> None:
         """Makes sure that a table has as many rows as were written.

@@ -227,9 +227,6 @@ class _Done:
     def __contains__(self, row_range: RowRange) -> bool:
         return self._line(row_range) in self._known
 
-    def __bool__(self) -> bool:
-        return bool(self._known)
-
     def add(self, row_range: RowRange) -> None:
         line = self._line(row_range)
         self._known.add(line)

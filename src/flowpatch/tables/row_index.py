@@ -13,7 +13,7 @@ from flowpatch.errors import SampleTableError
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo
 from flowpatch.maxcompute.patience import Patience
-from flowpatch.maxcompute.reading import Part, Reader, RowRange, cut, open_part
+from flowpatch.maxcompute.reading import Part, Reader, RowRange, cut, keep_rows, open_parts
 from flowpatch.series.splits import SPLIT_NAMES, Splits
 from flowpatch.tables.covering import cover
 from flowpatch.tables.schema import PARTITION_COLUMN, Metadata
@@ -157,15 +157,14 @@ def read_row_index(
     Raises:
         SampleTableError: the table is empty, or a timestamp is no instant.
     """
-    specs = [partition.spec for partition in info.partitions] if info.partition_columns else [None]
-    parts = tuple(open_part(connection, patience, info.name, spec) for spec in specs)
+    parts = open_parts(connection, patience, info)
     columns = [
         *([] if PARTITION_COLUMN in info.partition_columns else ["split"]),
         *(["node_indices"] if with_nodes else []),
         "timestamp",
     ]
     found: list[tuple[int, int, pa.Table]] = []
-    with Reader(connection, columns, narrow_rows, workers=0) as reader:
+    with Reader(connection, columns, keep_rows, workers=0) as reader:
         for position, part in enumerate(parts):
             ranges = cut(part, NODE_ROWS if with_nodes else NARROW_ROWS)
             found += [(position, rows.start, table) for rows, table in reader.read(ranges)]
@@ -188,11 +187,6 @@ def read_row_index(
         if with_nodes
         else np.zeros(sum(len(table) for _, _, table in found), dtype=np.int64),
     )
-
-
-def narrow_rows(rows: pa.Table, row_range: RowRange) -> pa.Table:  # noqa: ARG001
-    """The rows themselves."""
-    return rows
 
 
 def _column(found: Sequence[tuple[int, int, pa.Table]], name: str) -> list[Any]:
