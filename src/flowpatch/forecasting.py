@@ -62,7 +62,7 @@ def forecast(
         select_device(device),
         first_step=step - trained.input_len,
     )
-    model = trained.model().to(windows.device).eval()
+    model = trained.model(windows.device).eval()
     with torch.no_grad():
         forecast_1HN = in_real_units(model, trained.statistics)(windows.batch(np.array([step])))
     steps = range(step, step + trained.output_len)

@@ -37,17 +37,40 @@ def plain_mlp(layer: MLP, x_LD: Tensor) -> Tensor:
     return gelu @ layer.fc2.weight.T + layer.fc2.bias
 
 
-def test_attention_is_softmax_of_scaled_products() -> None:
-    layer, x_LD = Attention(DIMS, 0.0), normal(5, DIMS)
-    torch.testing.assert_close(layer(x_LD), plain_attention(layer, x_LD))
+def all_plain(layer: Attention, x: Tensor, across: bool) -> Tensor:
+    """`plain_attention` of every sequence of (A, P, S, D)."""
+    x = x.transpose(1, 2) if across else x
+    whole = torch.stack([torch.stack([plain_attention(layer, one) for one in part]) for part in x])
+    return whole.transpose(1, 2) if across else whole
 
 
-def test_attention_mixes_only_the_second_dimension_from_the_end() -> None:
+@pytest.mark.parametrize("across", [False, True])
+def test_joined_maps_give_what_the_published_four_maps_give(across: bool) -> None:
     layer, x = Attention(DIMS, 0.0), normal(2, 3, 4, DIMS)
-    expected = torch.stack(
-        [torch.stack([plain_attention(layer, tokens) for tokens in one]) for one in x]
+    torch.testing.assert_close(layer(x, across), all_plain(layer, x, across))
+
+
+def test_joined_maps_learn_what_the_published_four_maps_learn() -> None:
+    layer, x = Attention(DIMS, 0.0), normal(2, 3, 4, DIMS)
+    direction = normal(2, 3, 4, DIMS)
+    parameters = dict(layer.named_parameters())
+    found, expected = (
+        torch.autograd.grad(out, list(parameters.values()), direction)
+        for out in (layer(x, across=False), all_plain(layer, x, across=False))
     )
-    torch.testing.assert_close(layer(x), expected)
+    for name, one, other in zip(parameters, found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("layer", [Attention, MLP, Block])
+def test_layers_compute_in_the_precision_of_their_input(layer: type[nn.Module]) -> None:
+    module, x = seeded(layer), normal(1, 3, 4, DIMS)
+    flags = {"across": True} if layer is Attention else {}
+    exact, rounded = module(x, **flags), module(x.bfloat16(), **flags)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+    rounded.float().sum().backward()
+    assert {p.grad.dtype for p in module.parameters() if p.grad is not None} == {torch.float32}
 
 
 def test_mlp_is_two_maps_with_an_exact_gelu_between() -> None:
@@ -78,32 +101,37 @@ def test_block_treats_windows_and_temporal_patches_apart() -> None:
     torch.testing.assert_close(block(x_BKPSD), expected)
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"), [(Attention, (5, DIMS)), (MLP, (5, DIMS)), (Block, (3, 4, DIMS))]
-)
-def test_dropout_acts_in_training_only(layer: type[nn.Module], shape: tuple[int, ...]) -> None:
-    x = normal(*shape)
+def inside(layer: nn.Module) -> dict[str, bool]:
+    return {"across": False} if isinstance(layer, Attention) else {}
+
+
+@pytest.mark.parametrize("layer", [Attention, MLP, Block])
+def test_dropout_acts_in_training_only(layer: type[nn.Module]) -> None:
+    x = normal(1, 3, 4, DIMS)
     with_dropout, without = seeded(layer, 0.5), seeded(layer, 0.0)
-    torch.testing.assert_close(with_dropout.eval()(x), without.eval()(x), rtol=0, atol=0)
-    torch.testing.assert_close(without.train()(x), without.eval()(x))
+    flags = inside(without)
+    torch.testing.assert_close(
+        with_dropout.eval()(x, **flags), without.eval()(x, **flags), rtol=0, atol=0
+    )
+    torch.testing.assert_close(without.train()(x, **flags), without.eval()(x, **flags))
     with_dropout.train()
-    assert not torch.equal(with_dropout(x), with_dropout(x))
+    assert not torch.equal(with_dropout(x, **flags), with_dropout(x, **flags))
 
 
-def test_dropout_is_after_attention_weights_and_projection_and_both_mlp_maps() -> None:
-    x_LD = normal(64, DIMS)
+def test_dropout_is_after_attention_weights_and_projection_and_both_mlp_maps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = normal(1, 1, 64, DIMS)
     # Nearly everything dropped: what is left of an output is 0, or scaled up by 1 / (1 - p).
     for layer in (seeded(Attention, 0.9), seeded(MLP, 0.9)):
-        assert (layer(x_LD) == 0).float().mean() > 0.8
-    mlp = seeded(MLP, 0.9)
-    hidden_seen: list[Tensor] = []
-    mlp.fc2.register_forward_hook(lambda _, inputs, __: hidden_seen.append(inputs[0]))
-    mlp(x_LD)
-    assert (hidden_seen[0] == 0).float().mean() > 0.8
+        assert (layer(x, **inside(layer)) == 0).float().mean() > 0.8
+    mlp, seen = seeded(MLP, 0.9), []
+    monkeypatch.setattr("flowpatch.model.layers.dropout", lambda x, p: seen.append(x) or x)
+    mlp(x)
+    hidden, out = seen
+    torch.testing.assert_close(hidden, nn.functional.gelu(mlp.fc1(x)))
+    torch.testing.assert_close(out, mlp.fc2(hidden))
     attention = seeded(Attention, 0.9)
-    mixed_seen: list[Tensor] = []
-    attention.proj.register_forward_hook(lambda _, inputs, __: mixed_seen.append(inputs[0]))
-    attention(x_LD)
-    attention.eval()(x_LD)
-    dropped, whole = mixed_seen
+    monkeypatch.setattr("flowpatch.model.layers.dropout", lambda x, *_: x)
+    dropped, whole = attention(x, across=False), attention.eval()(x, across=False)
     assert not torch.allclose(dropped, whole)

@@ -170,7 +170,8 @@ def test_the_embedding_is_the_convolution_that_it_replaces(patch_size: int) -> N
     convolution.load_state_dict(model.input_st_fc.state_dict())
     with torch.no_grad():
         expected_BKNE = convolution(channels_B3NT).permute(0, 3, 2, 1)
-        found_BKNE = model._embed_input(x_BTN, time_of_day, day_of_week)
+        found_BKND = model._unpatch(model._embed(x_BTN, time_of_day, day_of_week))
+    found_BKNE = found_BKND[..., : expected_BKNE.shape[-1]]
     torch.testing.assert_close(found_BKNE, expected_BKNE, rtol=1e-5, atol=1e-5)
 
 
@@ -178,7 +179,7 @@ def test_channels_are_value_time_of_day_day_of_week_node() -> None:
     model = make(temporal_patch_size=2)
     x_BTN, time_of_day, day_of_week = inputs()
     with torch.no_grad():
-        embedded = model._embed(x_BTN, time_of_day, day_of_week)
+        embedded = model._unpatch(model._embed(x_BTN, time_of_day, day_of_week))
     assert embedded.shape == (2, 3, NODES, 12)
     for window in range(2):
         for patch in range(3):
@@ -210,12 +211,17 @@ def test_slots_show_their_nodes_and_nodes_are_read_from_their_own_slots(
     layout = layout_of(kind)
     assert layout.padding_share > 0
     model = make(layout)
-    x_BKND = torch.randn(2, 1, NODES, 4)
-    x_BKPSD = model._patch(x_BKND)
+    x_BTN, *time = inputs()
+    with torch.no_grad():
+        x_BKPSD = model._embed(x_BTN, *time)
+        x_BKND = model._unpatch(x_BKPSD)
     for patch in range(layout.patches):
         for slot in range(layout.patch_size):
             shown = x_BKND[:, :, layout.slots[patch, slot]]
-            torch.testing.assert_close(x_BKPSD[:, :, patch, slot], shown, rtol=0, atol=0)
+            torch.testing.assert_close(x_BKPSD[:, :, patch, slot], shown)
+    for node in range(NODES):
+        node_emb = model.node_emb[node].expand(2, 1, -1)
+        torch.testing.assert_close(x_BKND[:, :, node, -3:], node_emb, rtol=0, atol=0)
     # What the encoder makes of padding is read nowhere.
     is_padding = torch.ones(layout.slots.size, dtype=torch.bool)
     is_padding[torch.from_numpy(layout.slot_of_node)] = False

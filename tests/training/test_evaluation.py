@@ -30,7 +30,7 @@ def run(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain_forecasts(run: Path, small_store: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Forecasts and labels of every window of a split, each cut and run by itself."""
     trained, store = RunFolder(run).load("best"), open_store(small_store)
-    model = trained.model().eval()
+    model = trained.model(torch.device("cpu")).eval()
     values = store.read()
     first, stop = store.splits.bounds(split)  # type: ignore[arg-type]
     forecasts, labels = [], []

@@ -3,8 +3,8 @@
 Fang et al., "Efficient Large-Scale Traffic Forecasting with Transformers: A Spatial Data
 Management Perspective", KDD 2025, arXiv 2412.09972. Read top to bottom:
 
-    embed    input steps -> temporal patches; add what is known of time and node
-    patch    nodes -> slots of spatial patches
+    embed    nodes -> slots of spatial patches; input steps -> temporal patches; add what is known
+             of time and node
     encode   depth attention inside patches, breadth attention across them
     unpatch  slots -> nodes
     decode   all temporal patches of a node -> all its label steps
@@ -15,14 +15,21 @@ Shape suffixes: B windows, T input steps, K temporal patches, H label steps, N n
 S slots of a patch, D width of the encoder, E width of the embedded input.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowpatch.model.layers import Block
+from flowpatch.model.layers import Block, ReadyBlock
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout
 from flowpatch.time_axis import DAYS_A_WEEK
+
+GROUP_BYTES = 5 * 2**18
+"""Encoded windows that go through the encoder together outside training: 1.25 MB, so that what a
+block makes of them is still in the cache when the next operation reads it."""
 
 
 class PatchSTG(nn.Module):
@@ -56,6 +63,8 @@ class PatchSTG(nn.Module):
         self.settings, self.layout = settings, layout
         self.input_len, self.output_len = input_len, output_len
         self.patch_size, self.patch_count = settings.temporal_patches(input_len)
+        # What the encoder computes in; weights, embeddings' sums and forecasts stay float32.
+        self.encoder_dtype = torch.float32
         dims = settings.dims
 
         self.node_emb = nn.Parameter(torch.empty(len(layout.slot_of_node), settings.node_dims))
@@ -77,60 +86,75 @@ class PatchSTG(nn.Module):
         )
 
     def forward(self, x_BTN: Tensor, time_of_day_BT: Tensor, day_of_week_BT: Tensor) -> Tensor:
-        """Scaled input and time indices -> (B, H, N) scaled forecasts."""
-        x_BKND = self._embed(x_BTN, time_of_day_BT, day_of_week_BT)
-        x_BKPSD = self._patch(x_BKND)
-        for block in self.spa_encoder:
-            x_BKPSD = block(x_BKPSD)
-        return self._decode(self._unpatch(x_BKPSD))
+        """Scaled input and time indices -> (B, H, N) scaled forecasts, in float32."""
+        # The precision is chosen here, so a surrounding autocast must not choose again.
+        with torch.autocast(x_BTN.device.type, enabled=False):
+            x_BKPSD = self._embed(x_BTN, time_of_day_BT, day_of_week_BT)
+            return self._decode(self._unpatch(self._encode(x_BKPSD)))
 
     def _embed(self, x_BTN: Tensor, time_of_day_BT: Tensor, day_of_week_BT: Tensor) -> Tensor:
-        nodes = x_BTN.shape[2]
-        value_BKNE = self._embed_input(x_BTN, time_of_day_BT, day_of_week_BT)
+        """Input and time to slots of width D, each part in the encoder's precision.
+
+        Nodes are put into slots before they are embedded, and what is the same for all nodes of a
+        window, or all windows of a node, is computed once and only shown to the others.
+        """
+        slots, dtype = self.slots.flatten(), self.encoder_dtype
+        time_BKE = self._embed_time_channels(time_of_day_BT, day_of_week_BT)
         # Patch k is dated by input step T - K + k: the last K steps, as published.
         # F.embedding, unlike indexing, sums its gradient in a fixed order.
         dated = slice(-self.patch_count, None)
         tod_BKD = F.embedding(time_of_day_BT[:, dated], self.time_in_day_emb)
         dow_BKD = F.embedding(day_of_week_BT[:, dated], self.day_in_week_emb)
-        return torch.cat(
-            [
-                value_BKNE,
-                tod_BKD[:, :, None].expand(-1, -1, nodes, -1),
-                dow_BKD[:, :, None].expand(-1, -1, nodes, -1),
-                self.node_emb.expand(*value_BKNE.shape[:2], -1, -1),
-            ],
-            dim=-1,
-        )
+        node_CD = F.embedding(slots, self.node_emb)
+        x_BKCT = self._temporal_patches(x_BTN.index_select(2, slots)).transpose(2, 3)
+        weight_ET = self.input_st_fc.weight[:, 0, 0]
+        value_BKCE = F.linear(x_BKCT, weight_ET) + time_BKE[:, :, None]
+        spread = (*value_BKCE.shape[:3], -1)
+        parts = [
+            value_BKCE,
+            tod_BKD[:, :, None].expand(spread),
+            dow_BKD[:, :, None].expand(spread),
+            node_CD.expand(spread),
+        ]
+        x_BKCD = torch.cat([part.to(dtype) for part in parts], dim=-1)
+        return x_BKCD.reshape(*x_BKCD.shape[:2], *self.slots.shape, -1)
 
-    def _embed_input(self, x_BTN: Tensor, time_of_day_BT: Tensor, day_of_week_BT: Tensor) -> Tensor:
-        """The published convolution over value, time of day and day of week.
-
-        The two time channels are the same for all nodes, so their part is computed once a window.
-        """
+    def _embed_time_channels(self, time_of_day_BT: Tensor, day_of_week_BT: Tensor) -> Tensor:
+        """The two time channels of the published convolution, and its bias: (B, K, E)."""
         weight_E3T = self.input_st_fc.weight.squeeze(2)
-        value_BKNT = self._temporal_patches(x_BTN).transpose(2, 3)
         tod_BKT = self._temporal_patches(time_of_day_BT / len(self.time_in_day_emb))
         dow_BKT = self._temporal_patches(day_of_week_BT / len(self.day_in_week_emb))
-        time_BKE = (
-            F.linear(tod_BKT.to(x_BTN.dtype), weight_E3T[:, 1], self.input_st_fc.bias)
-            + F.linear(dow_BKT.to(x_BTN.dtype), weight_E3T[:, 2])
+        return (
+            F.linear(tod_BKT, weight_E3T[:, 1], self.input_st_fc.bias)
+            + F.linear(dow_BKT, weight_E3T[:, 2])
         )  # fmt: skip
-        return F.linear(value_BKNT, weight_E3T[:, 0]) + time_BKE[:, :, None]
+
+    def _encode(self, x_BKPSD: Tensor) -> Tensor:
+        """All windows at once, or, where no gradient is asked for, in groups that fit a cache."""
+        modules = cast("list[Block]", self.spa_encoder)
+        blocks = [block.ready(self.encoder_dtype) for block in modules]
+        if torch.is_grad_enabled() or x_BKPSD.device.type != "cpu":
+            return _through(blocks, x_BKPSD)
+        window_bytes = x_BKPSD[:1].numel() * x_BKPSD.element_size()
+        groups = torch.split(x_BKPSD, max(1, GROUP_BYTES // max(1, window_bytes)))
+        return torch.cat([_through(blocks, group) for group in groups])
 
     def _temporal_patches(self, steps_BT: Tensor) -> Tensor:
         """(B, T, ...) -> (B, K, T / K, ...)."""
         return steps_BT.reshape(len(steps_BT), self.patch_count, -1, *steps_BT.shape[2:])
-
-    def _patch(self, x_BKND: Tensor) -> Tensor:
-        """Nodes to slots, padding included."""
-        x_BKCD = x_BKND.index_select(2, self.slots.flatten())
-        return x_BKCD.reshape(*x_BKND.shape[:2], *self.slots.shape, x_BKND.shape[3])
 
     def _unpatch(self, x_BKPSD: Tensor) -> Tensor:
         """Slots back to nodes, padding left behind."""
         return x_BKPSD.flatten(2, 3).index_select(2, self.slot_of_node)
 
     def _decode(self, x_BKND: Tensor) -> Tensor:
-        x_BNC = x_BKND.transpose(1, 2).flatten(2)
+        """In float32: a forecast is a sum over the whole width, and should not come in steps."""
+        x_BNC = x_BKND.float().transpose(1, 2).flatten(2)
         weight_HC = self.regression_conv.weight.flatten(1)
         return F.linear(x_BNC, weight_HC, self.regression_conv.bias).transpose(1, 2)
+
+
+def _through(blocks: Iterable[ReadyBlock], x_BKPSD: Tensor) -> Tensor:
+    for block in blocks:
+        x_BKPSD = block(x_BKPSD)
+    return x_BKPSD

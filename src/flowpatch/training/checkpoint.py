@@ -32,6 +32,7 @@ from flowpatch.patches.layout import PatchLayout
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.statistics import Statistics
 from flowpatch.store.sample_store import SampleStore
+from flowpatch.training.device import encoder_dtype
 from flowpatch.training.settings import TrainSettings
 from flowpatch.windows.batches import Windows
 
@@ -107,8 +108,8 @@ class Checkpoint:
                 "or name the store that the run was trained on."
             )
 
-    def model(self) -> PatchSTG:
-        """The forecaster, with its weights where there are any yet."""
+    def model(self, device: torch.device) -> PatchSTG:
+        """The forecaster on a device, with its weights where there are any yet."""
         model = PatchSTG(
             self.model_settings,
             self.layout,
@@ -118,7 +119,8 @@ class Checkpoint:
         )
         if self.weights:
             model.load_state_dict(self.weights)
-        return model
+        model.encoder_dtype = encoder_dtype(self.train_settings.precision, device)
+        return model.to(device)
 
     def windows(self, store: SampleStore, device: torch.device) -> Windows:
         """The windows of a store as the run sees them."""

@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 
 from flowpatch.errors import SettingsError
 from flowpatch.progress import say
-from flowpatch.training.settings import TrainSettings
+from flowpatch.training.settings import Precision, TrainSettings
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -27,7 +27,24 @@ def make_accelerator(settings: TrainSettings) -> Accelerator:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Accelerate keeps its state for the whole process; a second run may ask for another.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=cpu, mixed_precision=settings.precision)
+    # fp16 brings the scaling of gradients; the precision itself is the model's own affair.
+    scaled = "fp16" if settings.precision == "fp16" else "no"
+    return Accelerator(cpu=cpu, mixed_precision=scaled)
+
+
+def encoder_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """What the encoder computes in on a device; see `TrainSettings.precision`."""
+    if precision == "auto":
+        return torch.bfloat16 if _has_bfloat16(device) else torch.float32
+    return {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it would be slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    checks = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
+    return any(has() for has in checks)
 
 
 def select_device(name: str) -> torch.device:

@@ -80,7 +80,7 @@ def evaluate(
     trained = folder.load(checkpoint)
     store = open_trained_store(trained, store_path)
     windows = trained.windows(store, select_device(device))
-    model = trained.model().to(windows.device).eval()
+    model = trained.model(windows.device).eval()
     forecasters = {
         MODEL: in_real_units(model, trained.statistics),
         **naive_forecasts(windows, store.splits),

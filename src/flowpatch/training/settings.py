@@ -10,7 +10,7 @@ from flowpatch.windows.missing import Missing
 
 Positive = Annotated[int, Field(ge=1)]
 Schedule = Literal["multistep", "cosine", "constant"]
-Precision = Literal["no", "bf16", "fp16"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
 CheckpointName = Literal["best", "last"]
 """The weights with the lowest validation MAE, or those of the last step."""
 
@@ -41,8 +41,9 @@ class TrainSettings(Settings):
     """Largest norm of the gradient; 0 clips nothing."""
     patience: Annotated[int, Field(ge=0)] = 10
     """Epochs without a better validation MAE before training stops; 0 never stops early."""
-    precision: Precision = "no"
-    """Mixed precision: no is float32."""
+    precision: Precision = "auto"
+    """What the encoder computes in: bf16, fp16, or float32 (no); auto is bf16 on a device made for
+    it. Weights, forecasts and losses are float32 in any case."""
     device: str = "auto"
     """auto, cpu, cuda, or one GPU such as cuda:0."""
     seed: Annotated[int, Field(ge=0)] = 1

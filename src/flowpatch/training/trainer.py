@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flowpatch.errors import PeriodError, StoppedByUser, TrainingDivergedError
 from flowpatch.interruption import StopAskedError, noting_interruption
-from flowpatch.metrics import ScoreTable, masked_mae
+from flowpatch.metrics import ScoreTable
 from flowpatch.progress import Task, say, track
 from flowpatch.series.splits import SplitName
 from flowpatch.store.sample_store import SampleStore
@@ -33,6 +33,7 @@ from flowpatch.training.device import deterministic
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
+from flowpatch.training.step import TrainingStep
 from flowpatch.windows.batches import Windows
 from flowpatch.windows.origins import origins_of
 
@@ -61,18 +62,11 @@ class Trainer:
         self._val_origins = labelled_origins(store, windows, "val")
         # Seeded before the weights are drawn.
         torch.manual_seed(self.settings.seed)
-        self._plain_model = checkpoint.model()
-        self._optimizer = torch.optim.AdamW(
-            self._plain_model.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            # One kernel for all parameters: a tenth of a small model's step.
-            fused=True,
-        )
+        self._plain_model = checkpoint.model(accelerator.device)
+        self._step = TrainingStep(self._plain_model, windows, self.settings, accelerator)
         if checkpoint.resume:
-            load_optimizer_tensors(self._optimizer, checkpoint.resume)
+            load_optimizer_tensors(self._step.optimizer, checkpoint.resume)
             load_random_tensors(checkpoint.resume)
-        self._model, self._optimizer = accelerator.prepare(self._plain_model, self._optimizer)
         self._loss_sums = torch.tensor(
             [self.progress.epoch_loss_sum, self.progress.logged_loss_sum],
             dtype=torch.float64,
@@ -141,7 +135,7 @@ class Trainer:
             weights=self._plain_model.state_dict(),
             progress=self.progress,
             resume=(
-                {**optimizer_tensors(self._optimizer), **random_tensors()} if resumable else {}
+                {**optimizer_tensors(self._step.optimizer), **random_tensors()} if resumable else {}
             ),
         ).save(self.folder.checkpoint(name))
         self._saved_at = time.monotonic()
@@ -152,12 +146,12 @@ class Trainer:
         return done >= self.settings.max_epoch or bool(patience and done and stale >= patience)
 
     def _train_epoch(self, task: Task, raise_if_asked: Callable[[], None]) -> None:
-        self._model.train()
+        self._step.model.train()
         order = epoch_order(self._train_origins, self.settings.seed, self.progress.epoch)
         batch_size = self.settings.batch_size
         for epoch_step in range(self.progress.epoch_step, self.steps_an_epoch):
             origins = order[epoch_step * batch_size : (epoch_step + 1) * batch_size]
-            self._step(origins)
+            self._take_step(origins)
             task.advance(len(origins))
             if self.progress.logged_steps == self.settings.log_every:
                 task.note(f"epoch {self.progress.epoch + 1}  loss {self._log_step():.4g}")
@@ -165,19 +159,9 @@ class Trainer:
                 self.save("last")
             raise_if_asked()
 
-    def _step(self, origins: NDArray[np.int64]) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        batch = self._windows.batch(origins)
-        forecast_BHN = in_real_units(self._model, self._windows.statistics)(batch)
-        loss = masked_mae(forecast_BHN, batch.y_BHN)
-        self._accelerator.backward(loss)
-        if self.settings.clip_norm:
-            self._accelerator.clip_grad_norm_(self._model.parameters(), self.settings.clip_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+    def _take_step(self, origins: NDArray[np.int64]) -> None:
         # Added on the device: reading it would stall the loop.
-        self._loss_sums += loss.detach()
+        self._loss_sums += self._step(origins, self._learning_rate())
         self.progress = replace(
             self.progress,
             step=self.progress.step + 1,
@@ -204,13 +188,13 @@ class Trainer:
         return loss
 
     def _validate(self, task: Task, raise_if_asked: Callable[[], None]) -> ScoreTable:
-        self._model.eval()
+        self._step.model.eval()
 
         def after_batch(windows: int) -> None:
             task.advance(windows)
             raise_if_asked()
 
-        forecaster = in_real_units(self._model, self._windows.statistics)
+        forecaster = in_real_units(self._step.model, self._windows.statistics)
         origins, batch_size = self._val_origins, self.settings.batch_size
         tables = score(
             {"model": forecaster}, self._windows, origins, batch_size, after_batch=after_batch

@@ -1,0 +1,54 @@
+"""One step of the optimizer: cut a batch, forecast, compare, update.
+
+Everything of a step that costs time is here, and nothing waits for the device.
+"""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowpatch.metrics import masked_mae
+from flowpatch.model.patchstg import PatchSTG
+from flowpatch.training.scoring import in_real_units
+from flowpatch.training.settings import TrainSettings
+from flowpatch.windows.batches import Windows
+
+
+class TrainingStep:
+    """A model under training: calling it with origins does one step.
+
+    Args:
+        model: the forecaster, on the CPU or on the accelerator's device.
+        windows: where batches are cut from.
+        settings: learning rate, weight decay, clipping.
+        accelerator: the device, and how gradients are brought together.
+    """
+
+    def __init__(
+        self, model: PatchSTG, windows: Windows, settings: TrainSettings, accelerator: Accelerator
+    ) -> None:
+        self._windows, self._settings, self._accelerator = windows, settings, accelerator
+        plain = torch.optim.AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            # One kernel for all parameters: a tenth of a small model's step.
+            fused=True,
+        )
+        self.model, self.optimizer = accelerator.prepare(model, plain)
+        self._forecast = in_real_units(self.model, windows.statistics)
+
+    def __call__(self, origins: NDArray[np.int64], learning_rate: float) -> Tensor:
+        """One step on the windows at (B,) origins; the loss stays on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        batch = self._windows.batch(origins)
+        loss = masked_mae(self._forecast(batch), batch.y_BHN)
+        self._accelerator.backward(loss)
+        if self._settings.clip_norm:
+            self._accelerator.clip_grad_norm_(self.model.parameters(), self._settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()

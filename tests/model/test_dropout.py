@@ -1,0 +1,77 @@
+"""Dropout by bits: the right chance, the right scale, the same mask forwards and backwards."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowpatch.model.dropout import KeepMask, dropout
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@given(
+    dtype=st.sampled_from(DTYPES),
+    shape=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    probability=st.floats(0.001, 0.999),
+    seed=st.integers(0, 2**31),
+)
+def test_a_value_is_dropped_or_scaled_and_its_gradient_likewise(
+    dtype: torch.dtype, shape: list[int], probability: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    x = torch.randn(shape).to(dtype).requires_grad_()
+    out = dropout(x, probability)
+    torch.manual_seed(seed)
+    torch.randn(shape)
+    mask = KeepMask(x.shape, probability)
+    # The plain version: a choice, then a product.
+    expected = torch.where(mask.words.bool(), x * mask.scale, torch.zeros_like(x))
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(out, x, torch.ones_like(out))
+    (expected_gradient,) = torch.autograd.grad(expected, x, torch.ones_like(out))
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_chance_is_as_asked_and_the_mean_stays(probability: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    count = 400_000
+    out = dropout(torch.ones(count, dtype=dtype), probability).float()
+    deviation = (probability * (1 - probability) / count) ** 0.5
+    assert (out == 0).float().mean().item() == pytest.approx(probability, abs=5 * deviation)
+    # The scale is rounded to the precision of the values.
+    tolerance = 5 * deviation / (1 - probability) + torch.finfo(dtype).eps
+    assert out.mean().item() == pytest.approx(1, abs=tolerance)
+
+
+def test_neighbours_and_draws_do_not_depend_on_each_other() -> None:
+    torch.manual_seed(4)
+    first, second = (KeepMask(torch.Size([300_000]), 0.5).words.float() for _ in range(2))
+    for one, other in ((first[1:], first[:-1]), (first[4:], first[:-4]), (first, second)):
+        assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1].item()) < 0.01
+
+
+def test_the_seed_of_torch_decides() -> None:
+    x = torch.randn(1000)
+    torch.manual_seed(5)
+    once = dropout(x, 0.3)
+    state = torch.get_rng_state()
+    then = dropout(x, 0.3)
+    torch.manual_seed(5)
+    assert torch.equal(dropout(x, 0.3), once)
+    torch.set_rng_state(state)
+    assert torch.equal(dropout(x, 0.3), then)
+    assert not torch.equal(once, then)
+
+
+def test_nothing_is_done_without_a_chance() -> None:
+    x = torch.randn(10)
+    assert dropout(x, 0.0) is x
+
+
+def test_values_in_any_memory_order_are_masked_by_their_place() -> None:
+    x = torch.randn(6, 4).T
+    mask = KeepMask(x.shape, 0.5)
+    torch.testing.assert_close(mask.apply(x), x * mask.words.bool() * mask.scale)

@@ -1,0 +1,158 @@
+"""The fast step against the published formulation, and the precisions against float32."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.baselines.published_patchstg import PublishedPatchSTG, Widths
+from flowpatch.errors import SettingsError
+from flowpatch.metrics import masked_mae
+from flowpatch.model.patchstg import PatchSTG
+from flowpatch.model.settings import ModelSettings
+from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
+from flowpatch.series.statistics import Statistics
+from flowpatch.time_axis import TimeAxis
+from flowpatch.training.device import encoder_dtype, make_accelerator
+from flowpatch.training.settings import Precision, TrainSettings
+from flowpatch.training.step import TrainingStep
+from flowpatch.windows.batches import Windows
+
+STEPS_A_DAY, NODES, INPUT, OUTPUT, DAYS = 24, 11, 6, 4, 4
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; none is here")
+
+
+def make_windows(device: str = "cpu") -> Windows:
+    generator = np.random.default_rng(1)
+    values = generator.gamma(2.0, 5.0, (DAYS * STEPS_A_DAY, NODES)).astype(np.float32)
+    values[generator.random(values.shape) < 0.1] = np.nan
+    axis = TimeAxis.of_days(np.datetime64("2025-03-03"), DAYS, 60, "UTC")
+    statistics = Statistics(float(np.nanmean(values)), float(np.nanstd(values)), values.size)
+    return Windows(values, axis, statistics, INPUT, OUTPUT, device=device)
+
+
+def make_layout() -> PatchLayout:
+    generator = np.random.default_rng(2)
+    points, profiles = generator.random((NODES, 2)), generator.random((STEPS_A_DAY, NODES))
+    return paper_layout(points, lambda: profiles, depth=2, leaf_size=4, factors=2)
+
+
+def make_model(layout: PatchLayout, dropout: float = 0.0) -> PatchSTG:
+    torch.manual_seed(0)
+    settings = ModelSettings(
+        layers=2, input_dims=8, node_dims=4, tod_dims=2, dow_dims=2, dropout=dropout
+    )
+    return PatchSTG(settings, layout, INPUT, OUTPUT, STEPS_A_DAY)
+
+
+def published_step(model: PublishedPatchSTG, windows: Windows) -> Callable[..., Tensor]:
+    """The loop that the published formulation is trained with."""
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4, foreach=False)
+
+    def step(origins: np.ndarray, learning_rate: float) -> Tensor:
+        optimizer.param_groups[0]["lr"] = learning_rate
+        batch = windows.batch(origins)
+        time = torch.stack([batch.time_of_day_BT, batch.day_of_week_BT], dim=-1)
+        scaled = model(batch.x_BTN[..., None], time[:, :, None].expand(-1, -1, NODES, -1))
+        loss = masked_mae(windows.statistics.unscale(scaled[..., 0]), batch.y_BHN)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def test_steps_learn_what_steps_of_the_published_formulation_learn() -> None:
+    windows, layout = make_windows(), make_layout()
+    settings = TrainSettings(precision="no", device="cpu")
+    fast, slow = make_model(layout), PublishedPatchSTG(
+        Widths(2, 8, 4, 2, 2, dropout=0.0), layout, OUTPUT, STEPS_A_DAY, INPUT
+    )  # fmt: skip
+    slow.load_state_dict(fast.state_dict())
+    steps = TrainingStep(fast, windows, settings, make_accelerator(settings)), published_step(
+        slow, windows
+    )  # fmt: skip
+    generator = np.random.default_rng(3)
+    for _ in range(4):
+        origins = generator.integers(INPUT, DAYS * STEPS_A_DAY - OUTPUT, 5)
+        losses = [step(origins, 0.01) for step in steps]
+        torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-5)
+    expected = slow.state_dict()
+    for name, weights in fast.state_dict().items():
+        found, other = weights, expected[name]
+        if name.endswith("qkv.bias"):
+            # The bias of the keys moves no forecast; its gradient is 0, or rounding that Adam
+            # blows up.
+            found, other = (torch.cat([one[:16], one[32:]]) for one in (found, other))
+        torch.testing.assert_close(found, other, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "auto"])
+def test_half_the_precision_forecasts_nearly_the_same(precision: Precision) -> None:
+    windows = make_windows()
+    model = make_model(balanced_layout(np.random.default_rng(2).random((NODES, 2))))
+    batch = windows.batch(np.arange(INPUT, 40))
+    inputs = batch.x_BTN, batch.time_of_day_BT, batch.day_of_week_BT
+    with torch.no_grad():
+        exact = model(*inputs)
+        model.encoder_dtype = encoder_dtype(precision, CPU)
+        rounded = model(*inputs)
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).abs().mean() < 0.01 * exact.abs().mean()
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_loss_falls_in_every_precision(precision: Precision) -> None:
+    windows = make_windows()
+    settings = TrainSettings(precision=precision, device="cpu")
+    model = make_model(make_layout(), dropout=0.1)
+    model.encoder_dtype = encoder_dtype(precision, CPU)
+    step = TrainingStep(model, windows, settings, make_accelerator(settings))
+    origins = np.arange(INPUT, 60)
+    losses = [float(step(origins, 0.01)) for _ in range(40)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("no", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_a_precision_that_is_named_is_taken(precision: Precision, expected: torch.dtype) -> None:
+    assert encoder_dtype(precision, CPU) == expected
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(True, False), (False, True), (False, False)])
+def test_auto_takes_bfloat16_only_where_the_device_is_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    expected = torch.bfloat16 if avx512 or amx else torch.float32
+    assert encoder_dtype("auto", CPU) == expected
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(SettingsError, match="needs a GPU"):
+        make_accelerator(TrainSettings(precision="fp16", device="cpu"))
+
+
+@needs_gpu
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_gpu_learns_what_the_cpu_learns(precision: Precision) -> None:
+    losses = {}
+    for device in ("cpu", "cuda"):
+        on_gpu = device == "cuda"
+        settings = TrainSettings(precision=precision if on_gpu else "no", device=device)
+        accelerator = make_accelerator(settings)
+        model = make_model(make_layout()).to(accelerator.device)
+        model.encoder_dtype = encoder_dtype(settings.precision, accelerator.device)
+        step = TrainingStep(model, make_windows(device), settings, accelerator)
+        origins = np.arange(INPUT, 60)
+        losses[device] = [float(step(origins, 0.01)) for _ in range(10)]
+    tolerance = 1e-3 if precision == "no" else 0.05
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=tolerance)
