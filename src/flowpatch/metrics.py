@@ -20,6 +20,9 @@ from torch import Tensor
 MAPE_FLOOR = 1.0
 """Labels smaller than this, in the unit of the values, are left out of MAPE."""
 
+_CACHED_VALUES = 2**18
+"""Labels scored at a time on a CPU: what its cache holds between the passes over them."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -64,14 +67,12 @@ class ScoreSums:
 
     def add(self, forecast_BHN: Tensor, labels_BHN: Tensor) -> None:
         """Scores one batch; both in real units, labels NaN where missing."""
-        observed = ~labels_BHN.isnan()
-        labels = labels_BHN.where(observed, 0)
-        error = (forecast_BHN - labels).where(observed, 0).abs()
-        size = labels.abs()
-        large = observed & (size >= self._mape_floor)
-        relative = (error / size.clamp(min=self._mape_floor)).where(large, 0)
-        terms = (observed, error, error.square(), large, relative, size)
-        self._sums_6H += torch.stack([term.sum(dim=(0, 2), dtype=torch.float64) for term in terms])
+        windows = max(1, _CACHED_VALUES // max(1, labels_BHN[:1].numel()))
+        if labels_BHN.device.type != "cpu":
+            windows = max(1, len(labels_BHN))
+        for first in range(0, len(labels_BHN), windows):
+            part = slice(first, first + windows)
+            self._sums_6H += _sums(forecast_BHN[part], labels_BHN[part], self._mape_floor)
 
     def table(self) -> ScoreTable:
         """The scores of everything added so far."""
@@ -83,6 +84,23 @@ class ScoreSums:
             _scores(self._sums_6H.sum(dim=1).tolist()),
             sum(rmse) / len(rmse) if rmse else None,
         )
+
+
+def _sums(forecast_BHN: Tensor, labels_BHN: Tensor, mape_floor: float) -> Tensor:
+    """(6, H) sums of some windows, in the order of ScoreSums."""
+    missing = labels_BHN.isnan()
+    error = (forecast_BHN - labels_BHN).abs_().masked_fill_(missing, 0)
+    size = labels_BHN.abs().masked_fill_(missing, 0)
+    small = (size < mape_floor).logical_or_(missing)
+    relative = (error / size.clamp(min=mape_floor)).masked_fill_(small, 0)
+    cells = labels_BHN.shape[0] * labels_BHN.shape[2]
+    counted = [cells - flags.count_nonzero(dim=(0, 2)) for flags in (missing, small)]
+    absolute, squared, of_label, sizes = (
+        # Added over the nodes in float64, made from a part that is still in the cache.
+        term.double().sum(dim=(0, 2))
+        for term in (error, error.square(), relative, size)
+    )
+    return torch.stack([counted[0], absolute, squared, counted[1], of_label, sizes])
 
 
 def _scores(sums: list[float]) -> Scores:

@@ -34,7 +34,7 @@ class Job:
         self.raw, self.meta = City().load(service)
         self.samples = service.name("samples")
         self.pushdown, self.changes = pushdown, changes
-        self.reached = MaxComputeSettings(odps_endpoint=service.endpoint, patience_minutes=1)
+        self.reached = MaxComputeSettings(odps_endpoint=service.endpoint, patience_minutes=5)
 
     def build(self) -> SampleStore:
         return preprocess(
@@ -49,7 +49,7 @@ class Job:
 
     def publish(self, built: SampleStore) -> None:
         publish_samples(
-            self.service.connection(60.0),
+            self.service.connection(300.0),
             built,
             self.samples,
             self.folder / "metadata.json",
@@ -59,7 +59,7 @@ class Job:
 
     def fetch(self) -> SampleStore:
         return fetch(
-            self.service.connection(60.0),
+            self.service.connection(300.0),
             self.samples,
             read_metadata(self.folder / "metadata.json"),
             FetchSettings(),

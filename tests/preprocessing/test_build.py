@@ -189,6 +189,43 @@ def test_the_same_input_gives_the_same_content_in_one_stretch_or_many(
     np.testing.assert_array_equal(stores[0].read(), stores[2].read())
 
 
+@pytest.mark.parametrize("aggregate", ["mean", "sum", "max", "last"])
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_ways_for_many_records_give_the_same_content_and_counts(
+    city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, aggregate: str
+) -> None:
+    """Compiled loops, row groups in threads, and plain lines of CSV."""
+    table = pq.read_table(city / "records.parquet")
+    bad = {
+        "sensor_id": pa.array([100, None, 999, 101], table["sensor_id"].type),
+        "passts_time": pa.array([None, *table["passts_time"][:3].to_pylist()], pa.timestamp("ms")),
+        "flow_label": pa.array([1, 2, 3, None], table["flow_label"].type),
+    }
+    records = tmp_path / f"records.{suffix}"
+    joined = pa.concat_tables([table, pa.table(bad)])
+    if suffix == "parquet":
+        pq.write_table(joined, records, row_group_size=100)
+    else:
+        connection = duckdb.connect()
+        connection.register("joined", joined)
+        connection.sql("SELECT * FROM joined").write_csv(str(records))
+    changes = {"records": str(records), "aggregate": aggregate}
+    plain = preprocess(settings_of(city, tmp_path / "plain.store", **changes))
+    for module in ("flowpatch.sources.files", "flowpatch.preprocessing.build"):
+        monkeypatch.setattr(f"{module}.MANY_RECORDS", 0)
+    monkeypatch.setattr("flowpatch.sources.files.COPY_BYTES", 0)
+    monkeypatch.setattr("flowpatch.sources.files.PLAIN_BYTES", 0)
+    many = preprocess(settings_of(city, tmp_path / "many.store", **changes))
+    assert many.manifest.content_hash == plain.manifest.content_hash
+    assert many.manifest.counts == plain.manifest.counts
+    assert plain.manifest.counts.without_time == plain.manifest.counts.not_a_number == 1
+    assert plain.manifest.counts.unknown_node == 2
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {records.name, "plain.store", "many.store"} | {
+        name for name in left if name.endswith(".lock")
+    }
+
+
 def test_a_tiny_memory_does_cut_the_axis(
     city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

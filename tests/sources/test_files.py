@@ -561,6 +561,22 @@ def test_the_survey_counts_all_and_bounds_what_has_a_time(tmp_path: Path, nodes:
         assert (survey.first, survey.last) == tuple(np.datetime64(t, "ms") for t in hours(3, 5))
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.timestamp("us"), pa.date32(), pa.string()])
+def test_a_survey_by_statistics_is_that_of_a_scan(
+    tmp_path: Path, nodes: Path, kind: pa.DataType
+) -> None:
+    instants = pa.array([*hours(-30, 5, 11.5), None, None, *hours(700)], pa.timestamp("us"))
+    columns = {"id": [1] * 6, "t": instants.cast(kind, safe=False), "v": [1.0] * 6}
+    for with_statistics in (True, False):
+        path = tmp_path / f"{with_statistics}.parquet"
+        pq.write_table(pa.table(columns), path, row_group_size=2, write_statistics=with_statistics)
+        of = source(path, nodes)
+        told = of._relation.survey_by_statistics(of._record_files.sql_paths)
+        assert (told is not None) == (with_statistics and kind != pa.string())
+        assert told in (None, of._relation.survey())
+        assert of.survey() == of._relation.survey()
+
+
 def test_a_stretch_holds_its_first_instant_and_not_its_last(tmp_path: Path, nodes: Path) -> None:
     columns = {"id": [1] * 4, "t": hours(1.999, 2, 3.999, 4), "v": [1.0, 2.0, 4.0, 8.0]}
     of = source(write(tmp_path / "r.parquet", columns), nodes)

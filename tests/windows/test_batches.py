@@ -173,15 +173,86 @@ def test_batches_cover_the_origins_in_order(count: int, batch_size: int) -> None
     assert all(0 < size <= batch_size for size in sizes)
 
 
-def test_cutting_batches_leaves_the_series_as_it_was() -> None:
+@pytest.mark.parametrize("missing", MISSING)
+def test_cutting_batches_leaves_the_series_as_it_was(missing: Missing) -> None:
     values = series(4, 3, 1)
-    windows = Windows(values.copy(), axis_of(4), STATISTICS, 5, 4)
-    for missing in MISSING:
-        windows.missing = missing
-        batch = windows.batch(all_origins(windows))
-        batch.x_BTN.zero_()
-        batch.y_BHN.zero_()
+    windows = Windows(values.copy(), axis_of(4), STATISTICS, 5, 4, missing)
+    untouched = windows.batch(all_origins(windows))
+    batch = windows.batch(all_origins(windows))
+    batch.x_BTN.zero_()
+    batch.y_BHN.zero_()
     np.testing.assert_array_equal(windows.values_TN, values)
+    assert_same_batch(windows.batch(all_origins(windows)), untouched)
+
+
+def plain_inputs(
+    values: NDArray[np.float32],
+    statistics: Statistics,
+    origins: list[int],
+    input_len: int,
+    missing: Missing,
+) -> torch.Tensor:
+    """What each window shows, gathered, scaled and filled window by window."""
+    windows = [torch.from_numpy(values[origin - input_len : origin]) for origin in origins]
+    scaled = statistics.scale(torch.stack(windows))
+    if missing == "zero":
+        return scaled.nan_to_num(nan=statistics.scale(0.0))
+    if missing == "last":
+        position = torch.arange(input_len)[:, None]
+        observed_at = position.where(~scaled.isnan(), 0).cummax(dim=1).values
+        scaled = scaled.gather(1, observed_at)
+    return scaled.nan_to_num(nan=0.0)
+
+
+@settings(deadline=None)
+@given(
+    steps=st.integers(30, 120),
+    nodes=st.integers(1, 5),
+    input_len=st.sampled_from([1, 2, 3, 4, 7, 8, 9, 16, 17]),
+    share=st.sampled_from([0.0, 0.02, 0.5, 0.97, 1.0]),
+    run=st.integers(1, 25),
+    first_step=st.sampled_from([0, 12]),
+    missing=st.sampled_from(MISSING),
+    seed=st.integers(0, 999),
+)
+def test_inputs_prepared_once_are_those_of_each_window_to_the_bit(
+    steps: int,
+    nodes: int,
+    input_len: int,
+    share: float,
+    run: int,
+    first_step: int,
+    missing: Missing,
+    seed: int,
+) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.gamma(2, 40, (steps, nodes)).astype(np.float32)
+    # Gaps of `run` steps: shorter and longer than a window, across the borders of pieces.
+    gaps = generator.random((-(-steps // run), nodes)) < share
+    values[np.repeat(gaps, run, axis=0)[:steps]] = np.nan
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("flowpatch.windows.inputs.PIECE_BYTES", {"cpu": 1})
+        windows = Windows(
+            values, axis_of(30), STATISTICS, input_len, 2, missing, first_step=first_step
+        )
+        origins = generator.permutation(all_origins(windows))
+        for part in np.array_split(origins, 5):
+            batch = windows.batch(part)
+            rows = (part - first_step).tolist()
+            if rows:
+                expected = plain_inputs(values, STATISTICS, rows, input_len, missing)
+                torch.testing.assert_close(batch.x_BTN, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("input_len", [100, 200])
+def test_gaps_of_long_windows_are_counted_in_full(input_len: int) -> None:
+    values = np.full((800, 2), np.nan, dtype=np.float32)
+    values[::190, 0] = 7.0
+    axis = TimeAxis.of_days(np.datetime64("2025-03-05"), 134, 240)
+    windows = Windows(values, axis, STATISTICS, input_len, 1)
+    origins = all_origins(windows)
+    expected = plain_inputs(values, STATISTICS, origins.tolist(), input_len, "last")
+    torch.testing.assert_close(windows.batch(origins).x_BTN, expected, rtol=0, atol=0)
 
 
 # Missing cells

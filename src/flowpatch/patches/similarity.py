@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flowpatch.errors import LayoutError
 from flowpatch.patches.kdtree import Nodes
 
-BLOCK_BYTES = 128 * 2**20
+BLOCK_BYTES = 32 * 2**20
 """Similarities held at a time."""
 
 
@@ -76,26 +76,35 @@ def pad_leaves(
         raise LayoutError(f"{len(units)} nodes cannot fill a leaf of {leaf_size}.")
     padded = list(leaves)
     for block in _blocks_of_leaves(leaves, leaf_size, len(units)):
-        members = np.concatenate([leaves[i] for i in block])
-        starts = np.cumsum([0, *(len(leaves[i]) for i in block[:-1])])
-        nearest = np.maximum.reduceat(units[members] @ units.T, starts, axis=0)
+        members = np.stack([leaves[i] for i in block])
+        nearest = units[members[:, 0]] @ units.T
+        for own in members.T[1:]:
+            np.maximum(nearest, units[own] @ units.T, out=nearest)
+        np.put_along_axis(nearest, members, -np.inf, axis=1)
         for row, i in enumerate(block):
-            nearest[row, leaves[i]] = -np.inf
             padding = _largest(nearest[row], leaf_size - len(leaves[i]))
             padded[i] = np.concatenate([leaves[i], padding])
     return padded
 
 
 def _blocks_of_leaves(leaves: Sequence[Nodes], leaf_size: int, nodes: int) -> Iterator[list[int]]:
-    """Groups of leaves that lack nodes, as many at a time as the memory allows."""
-    lacking = [i for i, leaf in enumerate(leaves) if len(leaf) < leaf_size]
-    at_once = max(1, BLOCK_BYTES // (8 * nodes * leaf_size))
-    for first in range(0, len(lacking), at_once):
-        yield lacking[first : first + at_once]
+    """Groups of equal leaves that lack nodes, as many at a time as the memory allows."""
+    lacking: dict[int, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        if len(leaf) < leaf_size:
+            lacking.setdefault(len(leaf), []).append(i)
+    # Two blocks are held: the maximum so far, and what is compared with it.
+    at_once = max(1, BLOCK_BYTES // (2 * 8 * nodes))
+    for equal in lacking.values():
+        for first in range(0, len(equal), at_once):
+            yield equal[first : first + at_once]
 
 
 def _largest(values: NDArray[np.float64], count: int) -> Nodes:
     """Indices of the `count` largest values, from the largest; ties in ascending index."""
+    if count == 1:
+        # The published settings leave a leaf one short at most, and this is much faster.
+        return np.array([values.argmax()])
     threshold = np.partition(values, len(values) - count)[len(values) - count]
     candidates = np.flatnonzero(values >= threshold)
     return candidates[np.argsort(-values[candidates], kind="stable")][:count]

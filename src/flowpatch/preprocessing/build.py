@@ -5,14 +5,17 @@ Peak memory is bounded by the stretch of days that is gathered at a time, not by
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpatch.errors import RecordError, StoppedByUser
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.preprocessing.gathering import gather
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.preprocessing.sources import open_source
 from flowpatch.progress import say, track
@@ -21,7 +24,7 @@ from flowpatch.series.nodes import LocatedNodes, locate
 from flowpatch.series.quality import Quality, QualityScan
 from flowpatch.series.splits import Splits, split_by_ratio
 from flowpatch.sources.aggregation import Aggregate
-from flowpatch.sources.contract import RecordSource, Survey
+from flowpatch.sources.contract import MANY_RECORDS, RecordSource, Survey
 from flowpatch.store.repository import has_version
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter, check_free
@@ -157,20 +160,44 @@ def _write_series(
     """Gathers, looks at and writes the series stretch by stretch; returns what was counted."""
     axis, nodes = writer.axis, len(located.table)
     counts, scan = RecordCounts(), QualityScan(axis, nodes)
-    with track("preprocess", total=survey.records, unit="records") as task:
+    scatter = Scatter(
+        min(_stretch_steps(writer, settings.aggregate), axis.length),
+        nodes,
+        settings.aggregate,
+        settings.null_value,
+        many=survey.records >= MANY_RECORDS,
+    )
+
+    def look_and_write(first: int, values: NDArray[np.float32]) -> None:
+        for begin in range(0, len(values), writer.block_steps):
+            interruption.raise_if_asked()
+            block_values = values[begin : begin + writer.block_steps]
+            scan.add(first + begin, block_values)
+            writer.write(first + begin, block_values)
+
+    with (
+        track("preprocess", total=survey.records, unit="records") as task,
+        # The next stretch is read while this one is looked at, hashed, compressed and written.
+        ThreadPoolExecutor(1, "writing") as behind,
+    ):
+
+        def after_block(records: int) -> None:
+            task.advance(records)
+            interruption.raise_if_asked()
+
+        writing: Future[None] | None = None
         for first, stop in _stretches(writer, settings.aggregate):
-            scatter = Scatter(stop - first, nodes, settings.aggregate, settings.null_value)
             in_order = settings.aggregate == "last"
-            for block in source.read_blocks(located.index, axis, first, stop, in_order=in_order):
-                task.advance(scatter.add(block))
-                interruption.raise_if_asked()
-            values, stretch_counts = scatter.finish()
+            found = source.read_blocks(located.index, axis, first, stop, in_order=in_order)
+            gather(found, scatter, after_block)
+            values, stretch_counts = scatter.finish(stop - first)
             counts += stretch_counts
-            for begin in range(0, len(values), writer.block_steps):
-                block_values = values[begin : begin + writer.block_steps]
-                scan.add(first + begin, block_values)
-                writer.write(first + begin, block_values)
-                interruption.raise_if_asked()
+            if writing is not None:
+                writing.result()
+            writing = behind.submit(look_and_write, first, values)
+            del values
+        if writing is not None:
+            writing.result()
     counts += RecordCounts(
         read=survey.records - counts.read,
         without_time=survey.without_time,
@@ -186,10 +213,15 @@ def _write_series(
     return counts, quality
 
 
-def _stretches(writer: StoreWriter, aggregate: Aggregate) -> Iterator[tuple[int, int]]:
-    """Stretches of whole blocks that fit the memory for gathering."""
+def _stretch_steps(writer: StoreWriter, aggregate: Aggregate) -> int:
+    """Steps of as many whole blocks as fit the memory for gathering."""
     block_bytes = writer.block_steps * len(writer.nodes) * CELL_BYTES[aggregate]
-    steps = max(1, GATHER_BYTES // block_bytes) * writer.block_steps
+    return max(1, GATHER_BYTES // block_bytes) * writer.block_steps
+
+
+def _stretches(writer: StoreWriter, aggregate: Aggregate) -> Iterator[tuple[int, int]]:
+    """First and stop step of each stretch that is gathered at a time."""
+    steps = _stretch_steps(writer, aggregate)
     for first in range(0, writer.axis.length, steps):
         yield first, min(first + steps, writer.axis.length)
 

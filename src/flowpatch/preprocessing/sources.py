@@ -27,7 +27,10 @@ def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) ->
         adcode_column=settings.adcode_column,
     )
     if not is_address(settings.records):
-        return FilesSource(settings.records, settings.nodes, columns)
+        # On the store's own disk: the system's folder for passing files may be in memory.
+        above = settings.store.absolute().parents
+        folder = next(parent for parent in above if parent.is_dir())
+        return FilesSource(settings.records, settings.nodes, columns, scratch=folder)
     with needing_extra("maxcompute"):
         from flowpatch.maxcompute.connection import Connection
         from flowpatch.sources.maxcompute import MaxComputeSource

@@ -6,7 +6,8 @@ by cause.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from threading import Lock
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from flowpatch.sources.contract import (
     CellBlock,
     RecordBlock,
 )
+
+if TYPE_CHECKING:
+    from flowpatch.series.buckets import Buckets
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,68 @@ def list_causes(causes: Mapping[str, int]) -> str:
     return ", ".join(found) or "none dropped"
 
 
+def _check_float32(largest: float) -> None:
+    with np.errstate(over="ignore"):
+        rounded = np.float32(largest)
+    if np.isinf(rounded):
+        raise RecordError(
+            f"A value of {largest:.3g} is too large for a float32 "
+            f"({np.finfo(np.float32).max:.3g} at most). Check --value-column and --aggregate."
+        )
+
+
 class Scatter:
-    """Gathers records into a block of S steps and N nodes by one aggregation rule."""
+    """Gathers records into stretches of up to S steps and N nodes by one aggregation rule.
+
+    `many` says that so many records will come, over all stretches, that compiled loops pay.
+    """
 
     def __init__(
-        self, steps: int, nodes: int, aggregate: Aggregate, null_value: float | None = None
+        self,
+        steps: int,
+        nodes: int,
+        aggregate: Aggregate,
+        null_value: float | None = None,
+        *,
+        many: bool = False,
     ) -> None:
-        self._shape = (steps, nodes)
+        self._shape, self._aggregate = (steps, nodes), aggregate
         with np.errstate(over="ignore"):  # Beyond float32 it becomes inf, which no record holds.
             self._null_value = np.float32(np.nan if null_value is None else null_value)
-        self._cells = _RULES[aggregate](steps * nodes)
+        self._many, self._threads = many, 1
+        self._buckets: Buckets | None = None
+        self._making_buckets = Lock()
+        self._cells: _Cells | None = None
         self._counts = RecordCounts()
 
-    def add(self, block: RecordBlock | CellBlock) -> int:
-        """Places a block, counts the records that have no place; returns how many there were."""
+    def share(self, threads: int) -> None:
+        """Blocks of many records will come from so many threads at a time."""
+        self._threads = threads
+
+    def add(self, block: RecordBlock | CellBlock, thread: int = 0) -> int:
+        """Places a block, counts the records that have no place; returns how many there were.
+
+        `thread` is the number of the one that calls, where several do.
+        """
+        if self._many and self._aggregate != "last" and isinstance(block, RecordBlock):
+            return self._add_many(block, thread)
         before = self._counts.read
         if isinstance(block, CellBlock):
             self._add_cells(block)
         else:
             self._add_records(block)
         return self._counts.read - before
+
+    def _add_many(self, block: RecordBlock, thread: int) -> int:
+        with self._making_buckets:
+            if self._buckets is None:
+                # Imported here: few records need not wait for the compiler.
+                from flowpatch.series.buckets import Buckets
+
+                cells = self._shape[0] * self._shape[1]
+                self._buckets = Buckets(cells, self._aggregate, self._null_value, self._threads)
+        self._buckets.add(block, self._shape[1], thread)
+        return len(block.step)
 
     def _add_cells(self, block: CellBlock) -> None:
         known, records = block.node >= 0, block.used + block.not_a_number + block.null_value
@@ -108,7 +154,7 @@ class Scatter:
         )
         chosen = known & (block.used > 0)
         cell = block.step[chosen] * self._shape[1] + block.node[chosen]
-        self._cells.add_cells(cell, block.value[chosen], block.used[chosen])
+        self._plain.add_cells(cell, block.value[chosen], block.used[chosen])
 
     def _add_records(self, block: RecordBlock) -> None:
         known = block.node >= 0
@@ -127,14 +173,34 @@ class Scatter:
         chosen = slice(None) if placed.all() else placed
         cell = block.step[chosen] * self._shape[1] + block.node[chosen]
         instant_ms = None if block.instant_ms is None else block.instant_ms[chosen]
-        self._cells.add(cell, block.value[chosen], instant_ms)
+        self._plain.add(cell, block.value[chosen], instant_ms)
 
-    def finish(self) -> tuple[NDArray[np.float32], RecordCounts]:
-        """(S, N) values, NaN where no record fell, and the counts by cause."""
-        values = self._cells.values()
-        filled = values.size - int(np.isnan(values).sum())
+    @property
+    def _plain(self) -> "_Cells":
+        if self._cells is None:
+            self._cells = _RULES[self._aggregate](self._shape[0] * self._shape[1])
+        return self._cells
+
+    def finish(self, steps: int | None = None) -> tuple[NDArray[np.float32], RecordCounts]:
+        """(steps, N) values of the first steps, by default of all S, NaN where no record fell, and
+        the counts by cause; the next stretch begins.
+
+        Raises:
+            RecordError: a value is too large for a float32.
+        """
+        shape = (self._shape[0] if steps is None else steps, self._shape[1])
+        cells = shape[0] * shape[1]
+        if self._buckets is None:
+            values = self._plain.values()[:cells]
+            filled = values.size - int(np.isnan(values).sum())
+        else:
+            counted = self._buckets.counted()
+            self._counts += RecordCounts(read=sum(counted.values()), **counted)
+            values, filled, largest = self._buckets.finish(cells)
+            _check_float32(largest)
         counts = replace(self._counts, repeated=self._counts.used - filled)
-        return values.reshape(self._shape), counts
+        self._cells, self._counts = None, RecordCounts()
+        return values.reshape(shape), counts
 
 
 class _Cells(Protocol):
@@ -177,14 +243,8 @@ class _Sum:
 
     def values(self) -> NDArray[np.float32]:
         values = np.where(self._records > 0, self._combine(), np.nan)
-        try:
-            with np.errstate(over="raise"):
-                return values.astype(np.float32)
-        except FloatingPointError:
-            raise RecordError(
-                f"A value of {np.nanmax(np.abs(values)):.3g} is too large for a float32 "
-                f"({np.finfo(np.float32).max:.3g} at most). Check --value-column and --aggregate."
-            ) from None
+        _check_float32(float(np.nanmax(np.abs(values), initial=0)))
+        return values.astype(np.float32)
 
     def _combine(self) -> NDArray[np.float64]:
         return self._total

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpatch.series.row_blocks import row_blocks
 from flowpatch.time_axis import MINUTES_A_DAY, TimeAxis
 
 STUCK_MINUTES = 360
 """The same value other than zero for six hours on end: no live counter does that."""
+
+STUCK_SAMPLES = 16
+"""Every run that long holds so many steps, evenly spaced, at which the value is the same too."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +64,34 @@ class QualityScan:
 
     def add(self, first_step: int, values: NDArray[np.float32]) -> None:
         """Looks at the (S, N) values of steps first_step .. first_step + S."""
+        for begin, rows in row_blocks(values):
+            self._add_rows(first_step + begin, rows)
+        self._add_stuck(values)
+
+    def _add_rows(self, first_step: int, values: NDArray[np.float32]) -> None:
         observed = ~np.isnan(values)
-        self._observed_at[first_step : first_step + len(values)] = observed.sum(axis=1)
+        self._observed_at[first_step : first_step + len(values)] = np.count_nonzero(observed, 1)
         self._observed_of += observed.sum(axis=0)
         self._minimum = np.fmin(self._minimum, np.fmin.reduce(values, axis=None))
         self._maximum = np.fmax(self._maximum, np.fmax.reduce(values, axis=None))
-        self._zeros += int((values == 0).sum())
-        self._negatives += int((values < 0).sum())
-        self._add_stuck(values)
+        self._zeros += int(np.count_nonzero(values == 0))
+        self._negatives += int(np.count_nonzero(values < 0))
 
     def _add_stuck(self, values: NDArray[np.float32]) -> None:
         # A run may have begun in the block before, so its tail is looked at again.
-        joined = np.concatenate([self._before, values])
-        ends = ends_of_runs(joined, self._stuck_steps)
-        self._stuck_of += ends[len(self._before) :].sum(axis=0)
-        self._before = joined[-(self._stuck_steps - 1) :]
+        before, length = self._before, self._stuck_steps
+        every = max(1, length // STUCK_SAMPLES)
+        sampled = np.concatenate([before[::every], values[-len(before) % every :: every]])
+        # Most nodes have no run even among these steps, and are looked at no further.
+        suspects = np.flatnonzero(ends_of_runs(sampled, length // every).any(axis=0))
+        if len(suspects):
+            joined = np.concatenate([before[:, suspects], values[:, suspects]])
+            ends = ends_of_runs(joined, length)
+            self._stuck_of[suspects] += ends[len(before) :].sum(axis=0)
+        kept = max(0, length - 1 - len(values))
+        self._before = np.concatenate(
+            [before[len(before) - min(kept, len(before)) :], values[-(length - 1) :]]
+        )
 
     def finish(self) -> Quality:
         """The findings; every value must have been handed over."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.errors import PeriodError
+from flowpatch.series.row_blocks import row_blocks
 
 Scaled = TypeVar("Scaled")
 
@@ -59,6 +60,10 @@ class StepMoments:
 
     def set(self, first_step: int, values: NDArray[np.float32]) -> None:
         """Takes the (S, N) values of steps first_step .. first_step + S."""
+        for begin, rows in row_blocks(values):
+            self._set_rows(first_step + begin, rows)
+
+    def _set_rows(self, first_step: int, values: NDArray[np.float32]) -> None:
         rows = slice(first_step, first_step + len(values))
         observed = ~np.isnan(values)
         count = observed.sum(axis=1)

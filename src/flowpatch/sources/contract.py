@@ -3,7 +3,8 @@
     read_nodes()   the node table as it is written
     survey()       how many records there are, and from when to when
     read_blocks()  blocks of (step, node, value), in any order, for a stretch of the time axis:
-                   records as they are, or cells where the engine has aggregated them already
+                   records as they are, parts of them that any thread can read, or cells where
+                   the engine has aggregated them already
 
 A source finds records and numbers their steps and nodes. It drops none without a trace: what it
 cannot number is marked, and counted by whoever takes the block (`series/dense.py`).
@@ -11,7 +12,7 @@ cannot number is marked, and counted by whoever takes the block (`series/dense.p
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ UNKNOWN_NODE = -1
 
 NODE_WITHOUT_COORDINATES = -2
 """Node index of a record whose node has no place on the map."""
+
+MANY_RECORDS = 5_000_000
+"""From here on, compiled loops over records repay what loading them costs (`compiled.py`)."""
 
 KeyColumn = NDArray[Any]
 """One column of node keys: int64, or text as objects."""
@@ -116,6 +120,14 @@ class CellBlock:
     null_value: NDArray[np.int64]
 
 
+@runtime_checkable
+class RecordPart(Protocol):
+    """Records of the stretch that are still to be read, by any thread, beside other parts."""
+
+    def read(self) -> Iterator[RecordBlock]:
+        """The records, block by block."""
+
+
 class RecordSource(Protocol):
     """A place that holds raw records."""
 
@@ -138,7 +150,7 @@ class RecordSource(Protocol):
 
     def read_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
-    ) -> Iterator[RecordBlock | CellBlock]:
+    ) -> Iterator[RecordBlock | RecordPart | CellBlock]:
         """The records of steps first_step .. stop_step; `in_order` asks for `instant_ms`."""
 
     def close(self) -> None:

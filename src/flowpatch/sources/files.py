@@ -4,22 +4,45 @@ Covers any number of key columns; which files there are is left to `listing.py`,
 numbered to `record_relation.py`, the node table to `node_relation.py`.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 
 from flowpatch.errors import ColumnError
+from flowpatch.progress import say
 from flowpatch.sources.columns import RecordColumns
-from flowpatch.sources.contract import NodeIndex, NodeRecords, RecordBlock, Survey
+from flowpatch.sources.contract import (
+    MANY_RECORDS,
+    NodeIndex,
+    NodeRecords,
+    RecordBlock,
+    RecordPart,
+    Survey,
+)
 from flowpatch.sources.engine import column_types, connect, reading
 from flowpatch.sources.listing import Listing, find_files
 from flowpatch.sources.node_relation import read_node_relation
 from flowpatch.sources.record_relation import RecordRelation
 from flowpatch.sources.sql import text
 from flowpatch.time_axis import TimeAxis
+
+if TYPE_CHECKING:
+    from flowpatch.sources.plain_csv import PlainCsv
+    from flowpatch.sources.row_groups import RowGroups
+
+COPY_BYTES = 2**25
+"""Files of text from this size on are copied once into columns of numbers."""
+
+PLAIN_BYTES = 2**27
+"""CSV files from this size on repay the loading of compiled loops that parse their plain lines."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,8 @@ class FilesSource:
     records: str
     nodes: str
     columns: RecordColumns
+    scratch: Path | None = None
+    """Where a passing copy of many records may lie; by default the system's folder for such."""
 
     def describe(self) -> dict[str, Any]:
         """The files behind the records and the nodes, with their sizes and times of change."""
@@ -40,22 +65,90 @@ class FilesSource:
 
     def read_nodes(self) -> NodeRecords:
         """The node table. See `RecordSource.read_nodes`."""
+        return self._node_records
+
+    @cached_property
+    def _node_records(self) -> NodeRecords:
         relation = self._node_files.relation()
         return read_node_relation(self._connection, relation, self.columns, self.nodes)
 
     def survey(self) -> Survey:
-        """One scan of the time column. See `RecordSource.survey`."""
-        return self._relation.survey()
+        """By statistics, or one scan of the time column. See `RecordSource.survey`."""
+        return self._survey
+
+    @cached_property
+    def _survey(self) -> Survey:
+        files = self._record_files
+        found = None
+        if files.format == "parquet":
+            found = self._relation.survey_by_statistics(files.sql_paths)
+        return found or self._readable.survey()
+
+    @cached_property
+    def _readable(self) -> "RecordRelation | PlainCsv":
+        """The records, or a typed copy where reading them more than once would cost much more."""
+        size = sum(path.stat().st_size for path in self._record_files.paths)
+        if not self._is_text or size < COPY_BYTES:
+            return self._relation
+        folder = self.scratch or Path(tempfile.gettempdir())
+        if size > shutil.disk_usage(folder).free:
+            say(f"'{folder}' has no room for a passing copy of the records: reading takes longer")
+            return self._relation
+        return (size >= PLAIN_BYTES and self._plain_csv(folder)) or self._copy(folder)
+
+    def _plain_csv(self, folder: Path) -> "PlainCsv | None":
+        if self._record_files.format != "csv":
+            return None
+        # Imported here: few records need not wait for the compiler.
+        from flowpatch.sources.plain_csv import read_plain_csv
+
+        with ExitStack() as leaving:
+            made = Path(leaving.enter_context(_passing_folder(folder)))
+            found = read_plain_csv(
+                self._record_files, self._relation, self._node_records, made, leaving
+            )
+            if found is not None:
+                self._leaving.push(leaving.pop_all())
+            return found
+
+    def _copy(self, folder: Path) -> RecordRelation:
+        made = Path(self._leaving.enter_context(_passing_folder(folder)))
+        return self._relation.typed_copy(made / "records.parquet", self._node_records.keys)
+
+    @property
+    def _is_text(self) -> bool:
+        """Whether instants must be read out of text before any record can be left out."""
+        return self._relation.types[self.columns.time_column] == "VARCHAR"
 
     def read_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
-    ) -> Iterator[RecordBlock]:
+    ) -> Iterator[RecordBlock | RecordPart]:
         """One scan of the records. See `RecordSource.read_blocks`."""
-        return self._relation.blocks(nodes, axis, first_step, stop_step, in_order=in_order)
+        many = self._survey.records >= MANY_RECORDS
+        whole_keys = all(keys.dtype == np.int64 for keys in nodes.keys)
+        if many and whole_keys and not in_order and self._row_groups is not None:
+            return self._row_groups.parts(nodes, axis, first_step, stop_step)
+        return self._readable.blocks(
+            nodes, axis, first_step, stop_step, in_order=in_order, many=many
+        )
+
+    @cached_property
+    def _row_groups(self) -> "RowGroups | None":
+        if self._record_files.format != "parquet":
+            return None
+        # Imported here: few records need not wait for the compiler.
+        from flowpatch.sources.row_groups import find_row_groups
+
+        return find_row_groups(self._record_files.paths, self.columns)
 
     def close(self) -> None:
-        """Ends the engine's connection."""
+        """Ends the engine's connection and removes the copy."""
         self._connection.close()
+        self._leaving.close()
+
+    @cached_property
+    def _leaving(self) -> ExitStack:
+        return ExitStack()
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -105,3 +198,7 @@ class FilesSource:
                     f"Column '{name}' is in {count} of the {len(files.paths)} files of "
                     f"'{self.records}' only. Write it into all of them, or read fewer files."
                 )
+
+
+def _passing_folder(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix=".flowpatch-", dir=folder)

@@ -19,6 +19,10 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 
 
+CSV_OPTIONS = "header = true, all_varchar = true, comment = ''"
+"""How CSV is read. `#` begins no comment: as the first sign of a key it would cost its record."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """Files of one format, in the order of their names."""
@@ -35,14 +39,13 @@ class Listing:
         """The DuckDB table function that reads them, hive partitions as text columns.
 
         Files of one folder may differ in a column's type: by name, DuckDB reads the type that
-        holds all of them, where it would else round fractions to the first file's integers. In
-        CSV, `#` begins no comment: as the first sign of a key it would cost its record.
+        holds all of them, where it would else round fractions to the first file's integers.
         """
         files = f"{self.sql_paths}, hive_partitioning = true, hive_types_autocast = false"
         if self.format == "parquet":
             by_name = f"union_by_name = {len(self.paths) > 1}"
             return f"read_parquet({files}, {by_name}, binary_as_string = true)"
-        return f"read_csv({files}, header = true, all_varchar = true, comment = '')"
+        return f"read_csv({files}, {CSV_OPTIONS})"
 
     def identity(self) -> list[dict[str, Any]]:
         """Name, size in bytes and time of last change of each file."""

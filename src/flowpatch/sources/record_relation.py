@@ -4,28 +4,40 @@ How a time column is read is left to `instants.py`. What is text is converted he
 bad value is a counted record and not the end of the build.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from flowpatch.errors import ColumnError, SettingsError
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import UNKNOWN_NODE, KeyColumn, NodeIndex, RecordBlock, Survey
-from flowpatch.sources.engine import ColumnTypes, city_condition, reading, require, summary
+from flowpatch.sources.engine import (
+    ColumnTypes,
+    city_condition,
+    column_types,
+    reading,
+    require,
+    summary,
+)
 from flowpatch.sources.instants import instant_sql
 from flowpatch.sources.sql import identifier, text
 from flowpatch.time_axis import TimeAxis
 
-BLOCK_ROWS = 1_000_000
-"""Rows of one block: 20 MB, enough to keep the cost of a block out of sight."""
+BLOCK_ROWS = 50_000
+"""Rows of one block: few enough to be worked on in a core's cache."""
 
 WHOLE_NUMBERS = {
     f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")
 } | {"INTEGER", "UINTEGER"}
+
+WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ_NS")
+"""Types of instants that name their zone."""
 
 
 def require_columns(columns: RecordColumns, types: Mapping[str, str], where: str) -> None:
@@ -51,6 +63,8 @@ class RecordRelation:
     types: ColumnTypes
     columns: RecordColumns
     place: str
+    shown: str | None = None
+    """The column of which one is shown where no instant can be read; by default the time's own."""
 
     def check_columns(self) -> None:
         """Makes sure that all columns are there.
@@ -66,30 +80,157 @@ class RecordRelation:
             SELECT count(*), count(*) FILTER (instant IS NULL),
                    epoch_ms(min(instant)), epoch_ms(max(instant)),
                    CAST(any_value(raw) FILTER (instant IS NULL) AS VARCHAR)
-            FROM (SELECT {self._instant} AS instant, {identifier(self.columns.time_column)} AS raw
+            FROM (SELECT {self._instant} AS instant,
+                         {identifier(self.shown or self.columns.time_column)} AS raw
                   FROM {self.relation} WHERE {self._condition})"""
         with reading(self.place):
             rows = self.connection.sql(query).fetchall()
         records, without_time, first_ms, last_ms, example = rows[0]
         return Survey(records, without_time, _instant(first_ms), _instant(last_ms), example)
 
+    def survey_by_statistics(self, sql_paths: str) -> Survey | None:
+        """What the row groups of Parquet files tell of their instants, without a scan.
+
+        None where they do not tell all, or where a clock or a city stands between: the first
+        instant by one clock need not be the first by another.
+        """
+        kind = self.types[self.columns.time_column]
+        native = kind == "DATE" or kind.startswith("TIMESTAMP")
+        if not native or kind in WITH_ZONE or self._condition != "true":
+            return None
+        name = self.columns.time_column
+        first, last = (
+            f"epoch_ms(CAST(TRY_CAST(stats_{end}_value AS {kind}) AS TIMESTAMP))"
+            for end in ("min", "max")
+        )
+        query = f"""
+            WITH groups AS (
+                SELECT file_name, row_group_id, any_value(row_group_num_rows) AS records,
+                       any_value(stats_null_count) FILTER (timed) AS without_time,
+                       any_value({first}) FILTER (timed) AS first,
+                       any_value({last}) FILTER (timed) AS last
+                FROM (SELECT *, path_in_schema = {text(name)} AS timed
+                      FROM parquet_metadata({sql_paths}))
+                GROUP BY file_name, row_group_id)
+            SELECT coalesce(sum(records), 0)::BIGINT, coalesce(sum(without_time), 0)::BIGINT,
+                   min(first), max(last),
+                   count(*) FILTER (without_time IS NULL
+                       OR (without_time < records AND (first IS NULL OR last IS NULL)))
+            FROM groups"""
+        with reading(self.place):
+            ((records, without_time, first_ms, last_ms, silent),) = self.connection.sql(
+                query
+            ).fetchall()
+        if silent:
+            return None
+        return Survey(records, without_time, _instant(first_ms), _instant(last_ms))
+
+    def typed_copy(self, path: Path, keys: Sequence[KeyColumn]) -> "RecordRelation":
+        """Reads the records once into a Parquet file, whose instants, keys and values need no
+        further look, and gives those instead. `keys` are the node table's.
+        """
+        typed = [
+            f"{_as_key(name, self.types[name], column)} AS key_{i}"
+            for i, (name, column) in enumerate(zip(self.columns.node_columns, keys, strict=True))
+        ]
+        raw = f"CAST({identifier(self.columns.time_column)} AS VARCHAR)"
+        with reading(self.place):
+            self.connection.execute(f"""
+                COPY (SELECT * EXCLUDE raw, CASE WHEN instant IS NULL THEN raw END AS shown
+                      FROM ({self._records_query([*typed, f"{raw} AS raw"])}))
+                TO {text(str(path))} (FORMAT parquet, COMPRESSION lz4_raw)""")
+            relation = f"read_parquet({text(str(path))})"
+            types = column_types(self.connection, relation)
+        columns = RecordColumns(
+            node_columns=tuple(f"key_{i}" for i in range(len(typed))),
+            time_column="instant",
+            value_column="value",
+        )
+        return RecordRelation(self.connection, relation, types, columns, self.place, "shown")
+
     def blocks(
+        self,
+        nodes: NodeIndex,
+        axis: TimeAxis,
+        first_step: int,
+        stop_step: int,
+        *,
+        in_order: bool,
+        many: bool = False,
+    ) -> Iterator[RecordBlock]:
+        """Finds the nodes and numbers the steps. See `RecordSource.read_blocks`.
+
+        `many` says that so many records will come, over all stretches, that compiled loops pay.
+        """
+        if many and not in_order and self._whole_keys(nodes):
+            yield from self._numbered_blocks(nodes, axis, first_step, stop_step)
+        else:
+            yield from self._joined_blocks(nodes, axis, first_step, stop_step, in_order=in_order)
+
+    def _joined_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
     ) -> Iterator[RecordBlock]:
-        """Joins the node keys and numbers the steps. See `RecordSource.read_blocks`."""
-        query = self._block_query(nodes, axis, first_step, stop_step, in_order)
+        """DuckDB joins the keys and counts the steps: keys of any kind."""
+        query = self._joined_query(nodes, axis, first_step, stop_step, in_order)
         with reading(self.place):
             self.connection.register("node_index", _node_index_table(nodes))
             for batch in self.connection.sql(query).to_arrow_reader(BLOCK_ROWS):
                 columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
                 step, node, value = columns[:3]
-                value = np.where(np.isfinite(value), value, np.float32(np.nan))
-                yield RecordBlock(step, node, value, columns[3] if in_order else None)
+                yield RecordBlock(step, node, _finite(value), columns[3] if in_order else None)
 
-    def _block_query(
+    def _numbered_blocks(
+        self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int
+    ) -> Iterator[RecordBlock]:
+        """DuckDB scans; compiled loops find the nodes and count the steps."""
+        # Imported here: few records need not wait for the compiler.
+        from flowpatch.sources.numbering import NodeNumbers, unused_key
+
+        numbers = NodeNumbers(nodes)
+        query = self._scan_query(axis, first_step, stop_step)
+        first_us = int(axis.instant_of(first_step).astype("datetime64[us]").astype(np.int64))
+        step_us = axis.step_minutes * 60_000_000
+        with reading(self.place):
+            # A record without a key gets one that no node has.
+            no_keys = [unused_key(column) for column in nodes.keys]
+            for batch in self.connection.sql(query).to_arrow_reader(BLOCK_ROWS):
+                instant_us, value, *keys = batch.columns
+                yield numbers.block(
+                    [_filled(key, no_key) for key, no_key in zip(keys, no_keys, strict=True)],
+                    instant_us.to_numpy(),
+                    _finite(value.to_numpy(zero_copy_only=False)),
+                    first_us,
+                    step_us,
+                )
+
+    def _whole_keys(self, nodes: NodeIndex) -> bool:
+        """Whether the keys of records and nodes are whole numbers that compiled loops can find."""
+        names = self.columns.node_columns
+        return len(names) <= 2 and all(
+            self.types[name] in WHOLE_NUMBERS and keys.dtype == np.int64
+            for name, keys in zip(names, nodes.keys, strict=True)
+        )
+
+    def _scan_query(self, axis: TimeAxis, first_step: int, stop_step: int) -> str:
+        keys = [
+            f"TRY_CAST({identifier(name)} AS BIGINT) AS key_{i}"
+            for i, name in enumerate(self.columns.node_columns)
+        ]
+        return f"""
+            SELECT epoch_us(instant), value, {", ".join(f"key_{i}" for i in range(len(keys)))}
+            FROM ({self._records_query(keys)})
+            WHERE {_within(axis, first_step, stop_step)}"""
+
+    def _records_query(self, keys: Sequence[str]) -> str:
+        return f"""
+            SELECT {", ".join(keys)}, {self._instant} AS instant,
+                   TRY_CAST({identifier(self.columns.value_column)} AS FLOAT) AS value
+            FROM {self.relation} WHERE {self._condition}"""
+
+    def _joined_query(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, in_order: bool
     ) -> str:
-        begin, end = axis.instant_of(first_step), axis.instant_of(stop_step)
+        begin = axis.instant_of(first_step)
         begin_ms = int(begin.astype("datetime64[ms]").astype(np.int64))
         keys = [
             f"{_as_key(name, self.types[name], column)} AS key_{i}"
@@ -102,12 +243,9 @@ class RecordRelation:
         return f"""
             SELECT (epoch_ms(instant) - {begin_ms}) // {axis.step_minutes * 60_000},
                    coalesce(n.node, {UNKNOWN_NODE})::INTEGER, value {order}
-            FROM (SELECT {", ".join(keys)}, {self._instant} AS instant,
-                         TRY_CAST({identifier(self.columns.value_column)} AS FLOAT) AS value
-                  FROM {self.relation} WHERE {self._condition}) r
+            FROM ({self._records_query(keys)}) r
             LEFT JOIN node_index n ON {joined}
-            WHERE instant >= TIMESTAMP {text(str(begin))}
-              AND instant < TIMESTAMP {text(str(end))}"""
+            WHERE {_within(axis, first_step, stop_step)}"""
 
     @property
     def _condition(self) -> str:
@@ -141,6 +279,23 @@ class RecordRelation:
                 "such as %Y%m%d%H%M%S, or unix_s or unix_ms for numbers."
             ) from error
         return str(kind)
+
+
+def _within(axis: TimeAxis, first_step: int, stop_step: int) -> str:
+    begin, end = axis.instant_of(first_step), axis.instant_of(stop_step)
+    return f"instant >= TIMESTAMP {text(str(begin))} AND instant < TIMESTAMP {text(str(end))}"
+
+
+def _finite(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values, NaN for an infinite one."""
+    finite = np.isfinite(value)
+    return value if finite.all() else np.where(finite, value, np.float32(np.nan))
+
+
+def _filled(column: pa.Array, missing: int) -> NDArray[np.int64]:
+    """The numbers of a column, `missing` where there is none."""
+    filled = column.fill_null(missing) if column.null_count else column
+    return np.asarray(filled.to_numpy(), dtype=np.int64)
 
 
 def _as_key(name: str, kind: str, keys: KeyColumn) -> str:

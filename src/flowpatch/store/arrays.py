@@ -13,15 +13,20 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
 
 from flowpatch.time_axis import TimeAxis
 
 ATTRIBUTE = "flowpatch"
 CHUNK_BYTES = 8 * 2**20
 """Largest chunk: a few in flight fit a CPU cache's reach, and a read is spread over all cores."""
+COMPRESSOR = BloscCodec(cname="lz4", clevel=9, shuffle="bitshuffle", typesize=4, blocksize=2**16)
+"""Of the values. Others are read as well: older stores have Zstandard and a byte shuffle."""
 BLOCK_BYTES = 2**20
 """Smallest write: below it a chunk costs more in bookkeeping than in bytes."""
 TIME_ARRAYS = {"time", "step_count", "step_mean", "step_m2"}
+HASHED_BYTES = 2**18
+"""Hashed at a time: what stays in a core's own cache between the passes over it."""
 _OWN_NAMES = {"value", "node", "latitude", "longitude"} | TIME_ARRAYS
 
 
@@ -61,5 +66,12 @@ def chunk_steps(axis: TimeAxis, nodes: int) -> int:
 
 def hash_values(values: NDArray[np.float32]) -> str:
     """SHA-256 of the values as little-endian float32, every NaN and zero written one way."""
-    canonical = np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0))
-    return hashlib.sha256(np.ascontiguousarray(canonical, dtype="<f4").data).hexdigest()
+    digest = hashlib.sha256()
+    rows = max(1, HASHED_BYTES // (4 * max(1, values.shape[1])))
+    for first in range(0, len(values), rows):
+        part = np.asarray(values[first : first + rows], dtype="<f4", order="C")
+        # Adding zero makes -0 a 0, and a copy.
+        canonical = part + np.float32(0)
+        np.copyto(canonical, np.float32(np.nan), where=np.isnan(canonical))
+        digest.update(canonical.data)
+    return digest.hexdigest()

@@ -17,6 +17,7 @@ from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import Statistics, StepMoments
 from flowpatch.store.arrays import ATTRIBUTE, TIME_ARRAYS, key_array_names
+from flowpatch.store.chunks import is_readable, read_steps
 from flowpatch.store.manifest import Manifest
 from flowpatch.store.repository import VersionInfo, open_repository, reading, versions
 from flowpatch.time_axis import TimeAxis
@@ -29,7 +30,6 @@ class SampleStore:
         self.path = path
         self.version = version
         self._repository = repository
-        self._arrays: dict[str, zarr.Array[Any]] = {}
         with reading(path):
             self._session = repository.readonly_session(snapshot_id=version)
             self._group = zarr.open_group(self._session.store, mode="r")
@@ -81,7 +81,9 @@ class SampleStore:
         Raises:
             StoreDamagedError: a chunk is missing or does not decode.
         """
-        return self._array("value", first_step, stop_step)
+        first, stop, _ = slice(first_step, stop_step).indices(self.axis.length)
+        with reading(self.path):
+            return read_steps(self._open_array("value"), first, max(first, stop))
 
     def versions(self) -> list[VersionInfo]:
         """Every committed version, newest first."""
@@ -91,27 +93,28 @@ class SampleStore:
         """Size of everything in the store's folder, all versions together."""
         return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
 
-    def _array(self, name: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
+    def _array(self, name: str) -> NDArray[Any]:
+        """Any array but the values, whole."""
         with reading(self.path):
-            return np.asarray(self._open_array(name)[first:stop])
-
-    def _open_array(self, name: str) -> zarr.Array[Any]:
-        if name not in self._arrays:
-            array = self._group[name]
-            if not isinstance(array, zarr.Array) or array.shape != self._shape(name):
-                raise StoreDamagedError(
-                    f"'{name}' in '{self.path}' is not the array that its manifest tells of. Take "
-                    "an older version or a copy, or build it again in another folder."
-                )
+            array = self._open_array(name)
             # Zarr reads a chunk that is not there as empty; here every chunk was written.
             missing = array.nchunks - array.nchunks_initialized
             if missing:
-                raise StoreDamagedError(
-                    f"{missing} chunks of '{name}' in '{self.path}' are missing. Take an older "
-                    "version or a copy, or build it again in another folder."
-                )
-            self._arrays[name] = array
-        return self._arrays[name]
+                raise ValueError(f"{missing} chunks of '{name}' are missing")
+            return np.asarray(array[:])
+
+    def _open_array(self, name: str) -> zarr.Array[Any]:
+        array = self._group[name]
+        if (
+            not isinstance(array, zarr.Array)
+            or array.shape != self._shape(name)
+            or (name == "value" and not is_readable(array))
+        ):
+            raise StoreDamagedError(
+                f"'{name}' in '{self.path}' is not the array that its manifest tells of. Take "
+                "an older version or a copy, or build it again in another folder."
+            )
+        return array
 
     def _shape(self, name: str) -> tuple[int, ...]:
         steps, nodes = self.axis.length, self.manifest.nodes

@@ -11,7 +11,7 @@ import icechunk
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from flowpatch.errors import StoreExistsError, StoreWriteError
 from flowpatch.series.dense import RecordCounts
@@ -21,6 +21,7 @@ from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import StepMoments
 from flowpatch.store.arrays import (
     ATTRIBUTE,
+    COMPRESSOR,
     block_days,
     chunk_steps,
     hash_values,
@@ -164,10 +165,7 @@ class StoreWriter:
             dtype="float32",
             chunks=(chunk_steps(self.axis, len(self.nodes)), len(self.nodes)),
             fill_value=float("nan"),
-            compressors=[
-                BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=4),
-                CHECKSUM,
-            ],
+            compressors=[COMPRESSOR, CHECKSUM],
             dimension_names=("time", "node"),
             config=EVERY_CHUNK,
             attributes={"coordinates": " ".join(["latitude", "longitude", *names[1:], *names[:1]])},

@@ -14,6 +14,7 @@ from torch import Tensor
 from flowpatch.series.statistics import Statistics
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.time_axis import DAYS_A_WEEK, TimeAxis
+from flowpatch.windows.inputs import PreparedInputs, gather
 from flowpatch.windows.missing import Missing
 
 
@@ -79,9 +80,10 @@ class Windows:
         self.device = torch.device(device)
         self.axis, self.statistics = axis, statistics
         self.input_len, self.output_len = input_len, output_len
-        self.missing: Missing = missing
+        self._missing: Missing = missing
         self.first_step = first_step
         self.values_TN = torch.from_numpy(values).to(self.device)
+        self._inputs = PreparedInputs(self.values_TN, statistics, input_len, missing)
         self._offsets = torch.arange(-input_len, output_len, device=self.device)
         self._first_weekday = int(axis.day_of_week_index()[0])
 
@@ -106,12 +108,17 @@ class Windows:
         )
 
     @property
+    def missing(self) -> Missing:
+        """What the model sees in a missing cell."""
+        return self._missing
+
+    @property
     def nodes(self) -> int:
         """N."""
         return int(self.values_TN.shape[1])
 
     def batch(self, origins: NDArray[np.int64]) -> Batch:
-        """Cuts the windows at (B,) origins: one gather.
+        """Cuts the windows at (B,) origins: a gather of inputs, and one of labels.
 
         Raises:
             IndexError: a window reaches outside the series.
@@ -127,12 +134,12 @@ class Windows:
         # A copy, as torch takes neither a reversed view nor one that is read-only.
         origins_B = torch.from_numpy(origins.copy()).to(self.device, non_blocking=True)
         steps = origins_B[:, None] + self._offsets
-        values = self.values_TN[steps - self.first_step]
+        rows, split = steps - self.first_step, self.input_len
         time_of_day, day_of_week = self.calendar(steps)
-        split = self.input_len
+        first_rows = origins - self.first_step - self.input_len
         return Batch(
-            x_BTN=self._fill(self.statistics.scale(values[:, :split])),
-            y_BHN=values[:, split:],
+            x_BTN=self._inputs.of_windows(first_rows, rows[:, :split]),
+            y_BHN=gather(self.values_TN, rows[:, split:]),
             time_of_day_BT=time_of_day[:, :split],
             day_of_week_BT=day_of_week[:, :split],
             time_of_day_BH=time_of_day[:, split:],
@@ -149,18 +156,3 @@ class Windows:
         """Step of the day and day of the week of any steps; the axis starts at a midnight."""
         days = steps.div(self.axis.steps_a_day, rounding_mode="floor")
         return steps % self.axis.steps_a_day, (days + self._first_weekday) % DAYS_A_WEEK
-
-    def _fill(self, scaled: Tensor) -> Tensor:
-        """Fills the missing cells of (B, T, N) scaled input by the policy."""
-        if self.missing == "zero":
-            return scaled.nan_to_num(nan=self.statistics.scale(0.0))
-        if self.missing == "last":
-            scaled = _last_observed(scaled)
-        return scaled.nan_to_num(nan=0.0)
-
-
-def _last_observed(scaled: Tensor) -> Tensor:
-    """(B, T, N) with each missing cell replaced by the latest observed one before it, if any."""
-    position = torch.arange(scaled.shape[1], device=scaled.device)[:, None]
-    observed_at = position.where(~scaled.isnan(), 0).cummax(dim=1).values
-    return scaled.gather(1, observed_at)

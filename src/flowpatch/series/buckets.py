@@ -1,0 +1,296 @@
+"""Records sorted into buckets of neighbouring cells, then reduced bucket by bucket, compiled.
+
+    record -> bucket 0 | page page page        a bucket: CELLS cells whose sums fit a core's cache
+              bucket 1 | page                  a page:   RECORDS records, (offset of cell, value)
+              ...
+
+Adding a record straight to its cell is a miss of every cache where records come shuffled; writing
+it behind the last one of its bucket is not. The pages are a pool of fixed size: when it is full,
+what lies in it is reduced to sums and counts, and gathering goes on.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.sources.aggregation import Aggregate
+from flowpatch.sources.compiled import compiled, frozen
+from flowpatch.sources.contract import NODE_WITHOUT_COORDINATES, UNKNOWN_NODE, RecordBlock
+
+BUCKET_BITS = 16
+CELLS = 2**BUCKET_BITS
+RECORDS = 2048 + 32
+"""Of a page. A power of two would bring the ends of all buckets, which fill alike, to the same few
+lines of a cache."""
+POOL_RECORDS = 40_000_000
+"""Records held before they are reduced: 8 bytes each, and no memory until they come."""
+
+_MEAN, _SUM, _MAX = 0, 1, 2
+_RULES: Mapping[Aggregate, int] = {"mean": _MEAN, "sum": _SUM, "max": _MAX}
+"""The rules that are carried out here: `last` needs an order."""
+
+COUNTED = ("used", "unknown_node", "node_without_coordinates", "not_a_number", "null_value")
+
+
+class Buckets:
+    """Up to C cells under one rule, stretch after stretch, filled by several threads at a time.
+
+    Each thread, told by its number, has pages of its own; together they hold `pool_records`.
+    """
+
+    def __init__(
+        self,
+        cells: int,
+        aggregate: Aggregate,
+        null_value: np.float32,
+        threads: int = 1,
+        pool_records: int = POOL_RECORDS,
+    ) -> None:
+        self._rule, self._null_value, self._cells = _RULES[aggregate], null_value, cells
+        buckets = -(-cells // CELLS)
+        self._own_pages = buckets + max(1, pool_records // threads // RECORDS)
+        # Offset and bits of the value in one word: one line of the cache a bucket, not two.
+        self._pool = np.empty(threads * self._own_pages * RECORDS, dtype="<i8")
+        self._before = np.empty(threads * self._own_pages, dtype=np.int32)
+        self._page = np.empty((threads, buckets), dtype=np.int32)
+        self._end = np.empty((threads, buckets), dtype=np.int64)
+        self._taken = np.empty((threads, 1), dtype=np.int64)
+        self._counted = np.zeros((threads, len(COUNTED)), dtype=np.int64)
+        self._partial: tuple[NDArray[np.float64], NDArray[np.int32]] | None = None
+        self._partial_lock = Lock()
+        for thread in range(threads):
+            self._begin(thread)
+
+    def add(self, block: RecordBlock, nodes: int, thread: int = 0) -> None:
+        """Takes a block of a series of `nodes` nodes."""
+        step, node, value = frozen(block.step), frozen(block.node), frozen(block.value)
+        placed = 0
+        while True:
+            placed = _place(
+                step,
+                node,
+                value,
+                value.view(np.uint32),
+                placed,
+                nodes,
+                self._null_value,
+                self._pool,
+                self._before,
+                self._page[thread],
+                self._end[thread],
+                self._taken[thread],
+                (thread + 1) * self._own_pages,
+                self._counted[thread],
+            )
+            if placed == len(step):
+                return
+            self._keep_partial(thread)
+
+    def counted(self) -> dict[str, int]:
+        """How many records of this stretch went where."""
+        return dict(zip(COUNTED, self._counted.sum(axis=0).tolist(), strict=True))
+
+    def finish(self, cells: int) -> tuple[NDArray[np.float32], int, float]:
+        """(cells,) values of the first cells, NaN where no record fell; how many have one; and the
+        largest size of any before it was rounded, or 0 where all are finite. The next stretch
+        begins; no thread may be adding.
+        """
+        threads, buckets = self._page.shape
+        if self._partial is not None:
+            for thread in range(threads):
+                self._keep_partial(thread)
+        totals, counts = self._partial or (np.empty(0), np.empty(0, dtype=np.int32))
+        values = np.empty(cells, dtype=np.float32)
+        borders = np.linspace(0, buckets, threads + 1).astype(int).tolist()
+
+        def reduce(first: int, stop: int) -> tuple[int, float]:
+            pages = self._pool, self._pool.view("<f4"), self._before, self._page, self._end
+            return _reduce(*pages, first, stop, self._rule, cells, totals, counts, values)
+
+        with ThreadPoolExecutor(threads) as reducing:
+            parts = list(reducing.map(reduce, borders[:-1], borders[1:]))
+        self._partial = None
+        self._counted[:] = 0
+        for thread in range(threads):
+            self._begin(thread)
+        return values, sum(filled for filled, _ in parts), max(largest for _, largest in parts)
+
+    def _begin(self, thread: int) -> None:
+        first, buckets = thread * self._own_pages, self._page.shape[1]
+        self._page[thread] = first + np.arange(buckets)
+        self._end[thread] = self._page[thread].astype(np.int64) * RECORDS
+        self._before[first : first + buckets] = -1
+        self._taken[thread] = first + buckets
+
+    def _keep_partial(self, thread: int) -> None:
+        """Empties a thread's pages into sums and counts, to which later ones are added."""
+        with self._partial_lock:
+            if self._partial is None:
+                self._partial = np.zeros(self._cells), np.zeros(self._cells, dtype=np.int32)
+            own = slice(thread, thread + 1)
+            pages = self._before, self._page[own], self._end[own]
+            _gather(
+                self._pool, self._pool.view("<f4"), *pages, self._rule, self._cells, *self._partial
+            )
+        self._begin(thread)
+
+
+@compiled
+def _place(
+    step: NDArray[np.int64],
+    node: NDArray[np.int32],
+    value: NDArray[np.float32],
+    bits: NDArray[np.uint32],
+    first: int,
+    nodes: int,
+    null_value: np.float32,
+    pool: NDArray[np.int64],
+    before: NDArray[np.int32],
+    page: NDArray[np.int32],
+    end: NDArray[np.int64],
+    taken: NDArray[np.int64],
+    pages: int,
+    counted: NDArray[np.int64],
+) -> int:
+    """Records from `first` on, until `pages` are taken; returns where it stopped."""
+    used = without_node = without_place = no_number = null = 0
+    stop = len(step)
+    for i in range(first, len(step)):
+        if node[i] < 0:
+            without_node += node[i] == UNKNOWN_NODE
+            without_place += node[i] == NODE_WITHOUT_COORDINATES
+            continue
+        if np.isnan(value[i]):
+            no_number += 1
+            continue
+        if value[i] == null_value:
+            null += 1
+            continue
+        cell = step[i] * nodes + node[i]
+        bucket = cell >> BUCKET_BITS
+        at = end[bucket]
+        pool[at] = ((cell & (CELLS - 1)) << 32) | np.int64(bits[i])
+        end[bucket] = at + 1
+        used += 1
+        if at + 1 == (page[bucket] + 1) * RECORDS:
+            # The next page is taken as soon as one is full, so that a record needs one look.
+            if taken[0] == pages:
+                stop = i + 1
+                break
+            before[taken[0]] = page[bucket]
+            page[bucket] = taken[0]
+            end[bucket] = taken[0] * RECORDS
+            taken[0] += 1
+    counted[0] += used
+    counted[1] += without_node
+    counted[2] += without_place
+    counted[3] += no_number
+    counted[4] += null
+    return stop
+
+
+@compiled
+def _gather_bucket(
+    pool: NDArray[np.int64],
+    values: NDArray[np.float32],
+    before: NDArray[np.int32],
+    pages: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    bucket: int,
+    rule: int,
+    total: NDArray[np.float64],
+    count: NDArray[np.int32],
+) -> None:
+    """One bucket's records into the sums, or largest values, and the counts of its cells."""
+    for thread in range(len(pages)):
+        page, stop = pages[thread, bucket], ends[thread, bucket]
+        while page >= 0:
+            first = page * RECORDS
+            if rule == _MAX:
+                for i in range(first, stop):
+                    cell = pool[i] >> 32
+                    if count[cell] == 0 or values[2 * i] > total[cell]:
+                        total[cell] = values[2 * i]
+                    count[cell] += 1
+            else:
+                for i in range(first, stop):
+                    cell = pool[i] >> 32
+                    total[cell] += values[2 * i]
+                    count[cell] += 1
+            page = before[page]
+            stop = (page + 1) * RECORDS
+
+
+@compiled
+def _gather(
+    pool: NDArray[np.int64],
+    values: NDArray[np.float32],
+    before: NDArray[np.int32],
+    pages: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    rule: int,
+    cells: int,
+    totals: NDArray[np.float64],
+    counts: NDArray[np.int32],
+) -> None:
+    """Every bucket's records into the sums and counts of all cells."""
+    for bucket in range(pages.shape[1]):
+        begin = bucket * CELLS
+        stop = min(begin + CELLS, cells)
+        total, count = totals[begin:stop], counts[begin:stop]
+        _gather_bucket(pool, values, before, pages, ends, bucket, rule, total, count)
+
+
+@compiled
+def _reduce(
+    pool: NDArray[np.int64],
+    values: NDArray[np.float32],
+    before: NDArray[np.int32],
+    pages: NDArray[np.int32],
+    ends: NDArray[np.int64],
+    first_bucket: int,
+    stop_bucket: int,
+    rule: int,
+    cells: int,
+    totals: NDArray[np.float64],
+    counts: NDArray[np.int32],
+    result: NDArray[np.float32],
+) -> tuple[int, float]:
+    """The values of some buckets' cells into `result`: from the pages, or from sums and counts
+    where there are any.
+
+    Returns how many cells have one, and the largest size where any is beyond float32, else 0.
+    """
+    own_total = np.empty(CELLS)
+    own_count = np.empty(CELLS, dtype=np.int32)
+    filled = 0
+    largest = 0.0
+    for bucket in range(first_bucket, stop_bucket):
+        begin = bucket * CELLS
+        size = min(CELLS, cells - begin)
+        if size <= 0:
+            break
+        if len(totals):
+            total, count = totals[begin : begin + size], counts[begin : begin + size]
+        else:
+            total, count = own_total[:size], own_count[:size]
+            total[:] = 0.0
+            count[:] = 0
+            _gather_bucket(pool, values, before, pages, ends, bucket, rule, total, count)
+        out = result[begin : begin + size]
+        infinite = 0
+        for i in range(size):
+            # Divided in any case, so that whole registers are; which NaN 0 / 0 gives is left open.
+            found = total[i] / (count[i] if rule == _MEAN else 1)
+            out[i] = found if count[i] else np.nan
+        for i in range(size):
+            filled += count[i] > 0
+            infinite += np.isinf(out[i])
+        if infinite:
+            for i in range(size):
+                if count[i]:
+                    largest = max(largest, abs(total[i] / (count[i] if rule == _MEAN else 1)))
+    return filled, largest
