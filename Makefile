@@ -27,7 +27,7 @@ soak: $(VENV)/.test-installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/.test-installed
-	$(BIN)/python -m benchmarks maxcompute
+	$(BIN)/python -m benchmarks
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 from odps import ODPS
 
+from benchmarks.measuring import run
 from flowpatch.store.sample_store import open_store
 from flowpatch.tables.samples import RowMaker, choose_samples, node_groups
 
@@ -184,11 +184,12 @@ def measure_records(
             f"preprocess --records odps://{PROJECT}/{table} --nodes odps://{PROJECT}/{META} "
             f"--store {store} --odps-endpoint {service.endpoint} --pushdown {pushdown}"
         )
-        peak, seconds = peak_memory(command, folder)
+        command_words = [sys.executable, "-m", "flowpatch", *command.split()]
+        ran = run(command_words, folder, memory=True)
         found[pushdown] = {
-            "seconds": round(seconds, 1),
-            "rows_per_second": round(records / seconds),
-            "peak_mb": round(peak / 1e6),
+            "seconds": round(ran.seconds, 1),
+            "rows_per_second": round(records / ran.seconds),
+            "peak_mb": round(ran.peak_bytes / 1e6),
         }
     if plain:
         seconds = plain_loop(service, table, rows=min(records, 300_000))
@@ -280,32 +281,3 @@ def timed(service: Service, arguments: str, folder: Path) -> tuple[float, dict[s
     started = time.monotonic()
     moved = service.moved(lambda: flowpatch(arguments, folder))
     return round(time.monotonic() - started, 1), moved
-
-
-def peak_memory(arguments: str, folder: Path) -> tuple[int, float]:
-    """Peak resident bytes of a command and all its workers together, and its seconds."""
-    started, peak = time.monotonic(), 0
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "flowpatch", *arguments.split()],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while process.poll() is None:
-        peak = max(peak, _resident(process.pid))
-        time.sleep(0.05)
-    if process.returncode:
-        raise RuntimeError(f"flowpatch {arguments} failed")
-    return peak, time.monotonic() - started
-
-
-def _resident(pid: int) -> int:
-    """Proportional memory, so that pages which workers share count once."""
-    total = 0
-    try:
-        main = psutil.Process(pid)
-        for process in (main, *main.children(recursive=True)):
-            total += process.memory_full_info().pss
-    except psutil.Error:
-        return total
-    return total

@@ -117,8 +117,8 @@ class WindowBlock(nn.Module):
         breadth = self.nnorm1(x.transpose(2, 3).reshape(batch * count * size, patches, dims))
         mixed = self.nattn(breadth).reshape(batch, count, size, patches, dims)
         x = x + mixed.transpose(2, 3)
-        x = x + self.nmlp(self.nnorm2(x))
-        return x.reshape(batch, count, -1, dims)
+        out: Tensor = x + self.nmlp(self.nnorm2(x))
+        return out.reshape(batch, count, -1, dims)
 
 
 class WindowAttention(nn.Module):
