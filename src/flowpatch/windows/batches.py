@@ -15,6 +15,7 @@ from flowpatch.series.statistics import Statistics
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.time_axis import DAYS_A_WEEK, TimeAxis
 from flowpatch.windows.inputs import PreparedInputs, gather
+from flowpatch.windows.memory import BatchMemory
 from flowpatch.windows.missing import Missing
 
 
@@ -83,7 +84,8 @@ class Windows:
         self._missing: Missing = missing
         self.first_step = first_step
         self.values_TN = torch.from_numpy(values).to(self.device)
-        self._inputs = PreparedInputs(self.values_TN, statistics, input_len, missing)
+        self._memory = BatchMemory()
+        self._inputs = PreparedInputs(self.values_TN, statistics, input_len, missing, self._memory)
         self._offsets = torch.arange(-input_len, output_len, device=self.device)
         self._first_weekday = int(axis.day_of_week_index()[0])
 
@@ -139,7 +141,7 @@ class Windows:
         first_rows = origins - self.first_step - self.input_len
         return Batch(
             x_BTN=self._inputs.of_windows(first_rows, rows[:, :split]),
-            y_BHN=gather(self.values_TN, rows[:, split:]),
+            y_BHN=gather(self.values_TN, rows[:, split:], self._memory),
             time_of_day_BT=time_of_day[:, :split],
             day_of_week_BT=day_of_week[:, :split],
             time_of_day_BH=time_of_day[:, split:],

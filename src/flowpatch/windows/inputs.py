@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpatch.series.statistics import Statistics
+from flowpatch.windows.memory import BatchMemory
 from flowpatch.windows.missing import Missing
 
 PIECE_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
 """Values prepared at a time: what a CPU's cache holds, what keeps a GPU busy."""
 
 
-def gather(values_SN: Tensor, rows_BT: Tensor) -> Tensor:
-    """(B, T, N) values at (B, T) rows."""
+def gather(values_SN: Tensor, rows_BT: Tensor, memory: BatchMemory) -> Tensor:
+    """(B, T, N) values at (B, T) rows; on a CPU in memory that is used again."""
     shape = (*rows_BT.shape, values_SN.shape[1])
     if values_SN.device.type != "cpu":
         return values_SN.index_select(0, rows_BT.flatten()).view(shape)
-    # Memory from numpy comes in huge pages. Torch's own may come in small ones from the system for
-    # each batch anew, and to fault them in takes ten times as long as to fill them.
-    gathered_BTN = torch.from_numpy(np.empty(shape, dtype=np.float32))
+    gathered_BTN = memory.empty(shape)
     torch.index_select(values_SN, 0, rows_BT.flatten(), out=gathered_BTN.view(-1, shape[-1]))
     return gathered_BTN
 
@@ -46,8 +45,14 @@ class PreparedInputs:
     """
 
     def __init__(
-        self, values_SN: Tensor, statistics: Statistics, input_len: int, missing: Missing
+        self,
+        values_SN: Tensor,
+        statistics: Statistics,
+        input_len: int,
+        missing: Missing,
+        memory: BatchMemory,
     ) -> None:
+        self._memory = memory
         self._values_SN, self._statistics = values_SN, statistics
         self._input_len, self._missing = input_len, missing
         self._filled_SN = torch.empty_like(values_SN)
@@ -64,7 +69,7 @@ class PreparedInputs:
         """(B, T, N) inputs of the windows that begin at (B,) rows; `rows_BT` are all their rows."""
         if self._any_waiting:
             self._prepare_for(first_rows)
-        x_BTN = gather(self._filled_SN, rows_BT)
+        x_BTN = gather(self._filled_SN, rows_BT, self._memory)
         if self._missing == "last" and len(first_rows):
             self._hide_earlier(x_BTN, first_rows, rows_BT[:, 0])
         return x_BTN
