@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.baselines.published_patchstg import PublishedPatchSTG, Widths
-from flowpatch.metrics import masked_mae
+from benchmarks.baselines.published_training import PublishedTraining
 from flowpatch.model.baselines import Forecaster
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.model.settings import ModelSettings
@@ -33,7 +33,7 @@ from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
 from flowpatch.training.trainer import epoch_order
-from flowpatch.windows.batches import Batch, Windows
+from flowpatch.windows.batches import Windows
 from flowpatch.windows.origins import origins_of
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -167,22 +167,5 @@ def _published(store: SampleStore, windows: Windows, settings: TrainSettings) ->
     model = PublishedPatchSTG(
         widths, layout, windows.output_len, store.axis.steps_a_day, windows.input_len
     )
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay)
-
-    def forecaster(batch: Batch) -> Tensor:
-        time_BTF = torch.stack([batch.time_of_day_BT, batch.day_of_week_BT], dim=-1)
-        time_BTNF = time_BTF[:, :, None].expand(-1, -1, windows.nodes, -1)
-        scaled: Tensor = model(batch.x_BTN[..., None], time_BTNF)[..., 0]
-        return windows.statistics.unscale(scaled)
-
-    def step(origins: Any, learning_rate: float) -> Tensor:
-        optimizer.param_groups[0]["lr"] = learning_rate
-        batch = windows.batch(origins)
-        loss = masked_mae(forecaster(batch), batch.y_BHN)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        optimizer.step()
-        return loss.detach()
-
-    return model, step, forecaster
+    training = PublishedTraining(model, windows, settings)
+    return model, training.step, training.forecast

@@ -10,7 +10,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from benchmarks.baselines.parse_loop import build_matrix
@@ -75,17 +74,6 @@ def measure_disk(workshop: Workshop) -> FoundRow:
     }
 
 
-def scan(files: list[str], kind: str) -> float:
-    """Seconds in which DuckDB decodes every column of the records and does nothing with them."""
-    started = time.perf_counter()
-    reader = "read_parquet" if kind == "parquet" else "read_csv"
-    query = f"""
-        SELECT sum(nds_id), sum(next_nds_id), max(passts_time), sum(flow_label)
-        FROM {reader}(?, hive_partitioning = false)"""
-    duckdb.connect().execute(query, [files]).fetchall()
-    return time.perf_counter() - started
-
-
 def parse(folder: str, days: int) -> dict[str, float]:
     """Seconds in which the loop parses the first records of a city."""
     city = City(Path(folder), "csv", days, 0)
@@ -105,7 +93,7 @@ def _build(workshop: Workshop, city: City, *, memory: bool = False) -> float:
 
 def _scan(city: City) -> float:
     files = [str(path) for path in city.files]
-    _, ran = run_child("benchmarks.build:scan", files=files, kind=city.kind)
+    _, ran = run_child("benchmarks.baselines.bare_scan:scan", files=files, kind=city.kind)
     return ran.seconds
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.baselines.published_patchstg import PublishedPatchSTG, Widths
+from benchmarks.baselines.published_training import PublishedTraining
 from benchmarks.measuring import alternate, highest_resident_bytes, run_child, seconds_of
 from benchmarks.rows import Found, FoundRow
 from benchmarks.shapes import (
@@ -27,20 +27,18 @@ from benchmarks.shapes import (
     statistics_of,
 )
 from benchmarks.workshop import Workshop
-from flowpatch.metrics import masked_mae
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.training.device import deterministic, encoder_dtype, make_accelerator
 from flowpatch.training.scoring import in_real_units
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
-from flowpatch.windows.batches import Batch, Windows
+from flowpatch.windows.batches import Windows
 
 Origins = NDArray[np.int64]
 Name = Literal["ours", "published"]
 DAYS = 14
 STEPS_WATCHED = 4
 LEARNING_RATE = 0.002
-CLIP_NORM = 5.0
 
 
 @dataclass(frozen=True)
@@ -147,35 +145,18 @@ def make_published(
     )
     model = PublishedPatchSTG(widths, shape.paper(profiles), OUTPUT_LEN, STEPS_A_DAY, INPUT_LEN)
     model.to(windows.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    autocast = torch.autocast(windows.device.type, torch.bfloat16, enabled=precision == "bf16")
-
-    def forecast(batch: Batch) -> Tensor:
-        with autocast:
-            scaled_BHN1 = model(batch.x_BTN[..., None], _times_a_node(batch))
-        forecast_BHN: Tensor = windows.statistics.unscale(scaled_BHN1[..., 0].float())
-        return forecast_BHN
+    training = PublishedTraining(model, windows, TrainSettings(), bfloat16=precision == "bf16")
 
     def train(origins: Origins) -> None:
         model.train()
-        batch = windows.batch(origins)
-        optimizer.zero_grad()
-        masked_mae(forecast(batch), batch.y_BHN).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        optimizer.step()
+        training.step(origins, LEARNING_RATE)
 
     @torch.no_grad()
     def infer(origins: Origins) -> None:
         model.eval()
-        forecast(windows.batch(origins))
+        training.forecast(windows.batch(origins))
 
     return TrainingContender(model, train, infer)
-
-
-def _times_a_node(batch: Batch) -> Tensor:
-    """(B, T, N, 2) time of day and day of week, repeated for every node."""
-    times = torch.stack([batch.time_of_day_BT, batch.day_of_week_BT], dim=-1)
-    return times[:, :, None].repeat(1, 1, batch.x_BTN.shape[2], 1)
 
 
 def _series_at_sd(quick: bool) -> tuple[Shape, Windows, Origins]:

@@ -14,6 +14,7 @@ from flowpatch.sources import row_groups
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import NodeIndex, RecordBlock, RecordPart
 from flowpatch.sources.files import FilesSource
+from flowpatch.sources.listing import Listing
 from flowpatch.sources.row_groups import find_row_groups
 from flowpatch.time_axis import TimeAxis
 
@@ -22,6 +23,10 @@ AXIS = TimeAxis.of_days(np.datetime64("2025-03-03"), 3, 60)
 FIRST_S = int(np.datetime64("2025-03-03", "s").astype(np.int64))
 KEYS = np.array([[1, 1], [1, 2], [-3, 2], [0, 0]])
 NODES = NodeIndex(("a", "b"), (KEYS[:, 0].copy(), KEYS[:, 1].copy()), np.arange(4, dtype=np.int32))
+
+
+def listing(path: Path) -> Listing:
+    return Listing((path,), "parquet")
 
 
 def write(path: Path, records: int, seed: int, unit: str, kinds: dict[str, pa.DataType]) -> None:
@@ -104,7 +109,7 @@ def test_parts_hold_the_records_that_duckdb_finds(
 def test_what_lies_in_one_day_is_read_for_that_day_only(tmp_path: Path, many: None) -> None:
     path = tmp_path / "r.parquet"
     write(path, 4000, 1, "ms", {"a": pa.int64(), "b": pa.int64(), "v": pa.int32()})
-    groups = find_row_groups([path], COLUMNS)
+    groups = find_row_groups(listing(path), COLUMNS)
     assert groups is not None
     asked = [{part.group.number for part in groups.parts(NODES, AXIS, s, s + 24)} for s in (0, 48)]
     assert asked[0]
@@ -131,7 +136,7 @@ def test_a_column_that_needs_conversion_is_left_to_duckdb(
     kinds = {"a": pa.int64(), "b": pa.int64(), "t": pa.timestamp("ms"), "v": pa.int32(), **change}
     table = pa.table({name: pa.nulls(2, kind) for name, kind in kinds.items()})
     pq.write_table(table, tmp_path / "r.parquet")
-    assert find_row_groups([tmp_path / "r.parquet"], COLUMNS) is None
+    assert find_row_groups(listing(tmp_path / "r.parquet"), COLUMNS) is None
 
 
 def test_what_row_groups_cannot_tell_is_left_to_duckdb(
@@ -139,18 +144,18 @@ def test_what_row_groups_cannot_tell_is_left_to_duckdb(
 ) -> None:
     kinds = {"a": pa.int64(), "b": pa.int64(), "v": pa.int32()}
     write(tmp_path / "r.parquet", 50, 1, "ms", kinds)
-    paths = [tmp_path / "r.parquet"]
-    assert find_row_groups(paths, COLUMNS) is not None
-    table = pq.read_table(paths[0])
+    files = listing(tmp_path / "r.parquet")
+    assert find_row_groups(files, COLUMNS) is not None
+    table = pq.read_table(files.paths[0])
     pq.write_table(table, tmp_path / "silent.parquet", write_statistics=False)
-    assert find_row_groups([tmp_path / "silent.parquet"], COLUMNS) is None
+    assert find_row_groups(listing(tmp_path / "silent.parquet"), COLUMNS) is None
     (tmp_path / "a=1").mkdir()
     pq.write_table(table, tmp_path / "a=1" / "r.parquet")
-    assert find_row_groups([tmp_path / "a=1" / "r.parquet"], COLUMNS) is None
+    assert find_row_groups(listing(tmp_path / "a=1" / "r.parquet"), COLUMNS) is None
     pq.write_table(table.append_column("T", table["t"]), tmp_path / "case.parquet")
-    assert find_row_groups([tmp_path / "case.parquet"], COLUMNS) is None
+    assert find_row_groups(listing(tmp_path / "case.parquet"), COLUMNS) is None
     for changed in ({"adcode": "110000"}, {"time_format": "unix_s"}, {"node_columns": ("a",) * 3}):
         other = RecordColumns(**{**vars(COLUMNS), **changed})
-        assert find_row_groups(paths, other) is None
+        assert find_row_groups(files, other) is None
     monkeypatch.setattr(row_groups, "MOST_RECORDS", 1)
-    assert find_row_groups(paths, COLUMNS) is None
+    assert find_row_groups(files, COLUMNS) is None

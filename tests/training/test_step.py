@@ -1,15 +1,12 @@
 """The fast step against the published formulation, and the precisions against float32."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from benchmarks.baselines.published_patchstg import PublishedPatchSTG, Widths
+from benchmarks.baselines.published_training import PublishedTraining
 from flowpatch.errors import SettingsError
-from flowpatch.metrics import masked_mae
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
@@ -48,25 +45,6 @@ def make_model(layout: PatchLayout, dropout: float = 0.0) -> PatchSTG:
     return PatchSTG(settings, layout, INPUT, OUTPUT, STEPS_A_DAY)
 
 
-def published_step(model: PublishedPatchSTG, windows: Windows) -> Callable[..., Tensor]:
-    """The loop that the published formulation is trained with."""
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-4, foreach=False)
-
-    def step(origins: np.ndarray, learning_rate: float) -> Tensor:
-        optimizer.param_groups[0]["lr"] = learning_rate
-        batch = windows.batch(origins)
-        time = torch.stack([batch.time_of_day_BT, batch.day_of_week_BT], dim=-1)
-        scaled = model(batch.x_BTN[..., None], time[:, :, None].expand(-1, -1, NODES, -1))
-        loss = masked_mae(windows.statistics.unscale(scaled[..., 0]), batch.y_BHN)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        return loss.detach()
-
-    return step
-
-
 def test_steps_learn_what_steps_of_the_published_formulation_learn() -> None:
     windows, layout = make_windows(), make_layout()
     settings = TrainSettings(precision="no", device="cpu")
@@ -74,9 +52,10 @@ def test_steps_learn_what_steps_of_the_published_formulation_learn() -> None:
         Widths(2, 8, 4, 2, 2, dropout=0.0), layout, OUTPUT, STEPS_A_DAY, INPUT
     )  # fmt: skip
     slow.load_state_dict(fast.state_dict())
-    steps = TrainingStep(fast, windows, settings, make_accelerator(settings)), published_step(
-        slow, windows
-    )  # fmt: skip
+    steps = (
+        TrainingStep(fast, windows, settings, make_accelerator(settings)),
+        PublishedTraining(slow, windows, settings).step,
+    )
     generator = np.random.default_rng(3)
     for _ in range(4):
         origins = generator.integers(INPUT, DAYS * STEPS_A_DAY - OUTPUT, 5)

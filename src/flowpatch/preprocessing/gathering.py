@@ -23,43 +23,23 @@ def gather(
     Whatever a thread or `after_block` raises ends the gathering.
     """
     first = next(found, None)
-    if first is None:
-        return
-    found = chain([first], found)
-    if isinstance(first, RecordPart):
-        _gather_parts(found, scatter, after_block)
-        return
-    for block in found:
-        after_block(scatter.add(_block(block)))
-
-
-def _gather_parts(
-    found: Iterator[RecordBlock | RecordPart | CellBlock],
-    scatter: Scatter,
-    after_block: Callable[[int], None],
-) -> None:
-    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    found = chain(() if first is None else (first,), found)
+    threads = min(MOST_THREADS, os.cpu_count() or 1) if isinstance(first, RecordPart) else 1
     scatter.share(threads)
     taking = Lock()
 
-    def take() -> RecordPart | None:
+    def take() -> RecordBlock | RecordPart | CellBlock | None:
         with taking:
-            part = next(found, None)
-        if part is not None and not isinstance(part, RecordPart):
-            raise TypeError("a source gives parts, or blocks, but not both in one stretch")
-        return part
+            return next(found, None)
 
     def work(thread: int) -> None:
-        while (part := take()) is not None:
-            for block in part.read():
+        while (taken := take()) is not None:
+            for block in taken.read() if isinstance(taken, RecordPart) else (taken,):
                 after_block(scatter.add(block, thread))
 
+    if threads == 1:
+        work(0)
+        return
     with ThreadPoolExecutor(threads, "gathering") as workers:
         for done in [workers.submit(work, thread) for thread in range(threads)]:
             done.result()
-
-
-def _block(found: RecordBlock | RecordPart | CellBlock) -> RecordBlock | CellBlock:
-    if isinstance(found, RecordPart):
-        raise TypeError("a source gives parts, or blocks, but not both in one stretch")
-    return found

@@ -139,7 +139,7 @@ class FilesSource:
         # Imported here: few records need not wait for the compiler.
         from flowpatch.sources.row_groups import find_row_groups
 
-        return find_row_groups(self._record_files.paths, self.columns)
+        return find_row_groups(self._record_files, self.columns)
 
     def close(self) -> None:
         """Ends the engine's connection and removes the copy."""

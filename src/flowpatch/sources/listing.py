@@ -35,6 +35,12 @@ class Listing:
         """The SQL list of the paths, as they are and not as patterns."""
         return f"[{', '.join(text(glob.escape(str(path))) for path in self.paths)}]"
 
+    @property
+    def folder_columns(self) -> set[str]:
+        """The columns that hive folders such as ds=20250919/ give, in place of the files' own."""
+        folders = (part for path in self.paths for part in path.parts[:-1])
+        return {name for name, equals, _ in (part.partition("=") for part in folders) if equals}
+
     def relation(self) -> str:
         """The DuckDB table function that reads them, hive partitions as text columns.
 

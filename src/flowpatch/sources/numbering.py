@@ -77,6 +77,16 @@ def _two(keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 @compiled
+def whole_steps(passed: np.int64, steps_a_tick: float, step_ticks: int) -> np.int64:
+    """How many whole steps have passed: multiplied by the inverse of their length, which is five
+    times faster than dividing, and at most one step off.
+    """
+    found = np.int64(passed * steps_a_tick)
+    rest = passed - found * step_ticks
+    return found + (rest >= step_ticks) - (rest < 0)
+
+
+@compiled
 def _slot(one: np.int64, two: np.int64, shift: int) -> np.int64:
     mixed = (np.uint64(one) * _SPREAD) ^ np.uint64(two)
     return np.int64((mixed * _SPREAD) >> np.uint64(shift))
@@ -115,11 +125,7 @@ def _number(
 ) -> None:
     steps_a_tick = 1.0 / step_ticks
     for i in range(len(instant)):
-        # Multiplying is five times faster than dividing, and at most one step off.
-        passed = instant[i] - first
-        found = np.int64(passed * steps_a_tick)
-        rest = passed - found * step_ticks
-        step[i] = found + (rest >= step_ticks) - (rest < 0)
+        step[i] = whole_steps(instant[i] - first, steps_a_tick, step_ticks)
     last = len(slots) - 1
     for i in range(len(ones)):
         at = _slot(ones[i], twos[i], shift)

@@ -140,8 +140,7 @@ def _roles(dialect: Dialect, columns: RecordColumns, files: Listing) -> NDArray[
     """(F,) what each field is; None where a column is not one of the fields."""
     roles = dict.fromkeys(dialect.columns, SKIPPED)
     used = [*columns.node_columns, columns.time_column, columns.value_column]
-    of_folders = {part.partition("=")[0] for path in files.paths for part in path.parts[:-1]}
-    if len(set(used)) < len(used) or not set(used) <= set(roles) - of_folders:
+    if len(set(used)) < len(used) or not set(used) <= set(roles) - files.folder_columns:
         return None
     kinds = [*(KEY_ONE, KEY_TWO)[: len(columns.node_columns)], INSTANT, VALUE]
     roles.update(zip(used, kinds, strict=True))

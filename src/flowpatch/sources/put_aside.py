@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flowpatch.errors import SourceError
 from flowpatch.sources.compiled import compiled, frozen
 from flowpatch.sources.contract import UNKNOWN_NODE, RecordBlock, Survey
-from flowpatch.sources.numbering import NodeNumbers
+from flowpatch.sources.numbering import NodeNumbers, whole_steps
 from flowpatch.time_axis import TimeAxis
 
 DAY_S = 86_400
@@ -210,10 +210,7 @@ def _number(
     for segment in range(len(count)):
         for _ in range(count[segment]):
             passed = day_s[segment] + rows[row, 0]
-            # Multiplying is five times faster than dividing, and at most one step off.
-            found = np.int64(passed * steps_a_second)
-            rest = passed - found * step_s
-            step[kept] = found + (rest >= step_s) - (rest < 0)
+            step[kept] = whole_steps(passed, steps_a_second, step_s)
             position = rows[row, 1]
             node[kept] = position_to_node[position] if position >= 0 else UNKNOWN_NODE
             value[kept] = rows_as_float[row, 2]

@@ -5,7 +5,7 @@ a zone, a number as value. DuckDB reads any other (`record_relation.py`). Each r
 numbered and handed on by one thread, so that no thread waits for another.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import NodeIndex, RecordBlock
 from flowpatch.sources.engine import reading
+from flowpatch.sources.listing import Listing
 from flowpatch.sources.numbering import MOST_COLUMNS, NodeNumbers, unused_key
 from flowpatch.time_axis import TimeAxis
 
@@ -88,10 +89,9 @@ class RowGroupPart:
     def read(self) -> Iterator[RecordBlock]:
         """Its records, numbered."""
         file, names = self.group.file, self.columns
-        wanted = [names.time_column, names.value_column, *names.node_columns]
         with reading(str(file.path)):
             opened = pq.ParquetFile(file.path, metadata=file.metadata)
-            table = opened.read_row_group(self.group.number, wanted, use_threads=False)
+            table = opened.read_row_group(self.group.number, _used(names), use_threads=False)
             table = self._of_stretch(table)
             instant = _whole(table[names.time_column].cast(pa.timestamp(file.unit)), 0)
             value = _value(table[names.value_column])
@@ -115,7 +115,7 @@ class RowGroupPart:
         return table.filter(inside, null_selection_behavior="drop")
 
 
-def find_row_groups(paths: Sequence[Path], columns: RecordColumns) -> RowGroups | None:
+def find_row_groups(files: Listing, columns: RecordColumns) -> RowGroups | None:
     """The row groups of Parquet files; None where DuckDB must read them.
 
     That is where a column needs conversion, where one is not in the file itself, or where a row
@@ -125,14 +125,10 @@ def find_row_groups(paths: Sequence[Path], columns: RecordColumns) -> RowGroups 
         return None
     if len(columns.node_columns) > MOST_COLUMNS:
         return None
+    if files.folder_columns & set(_used(columns)):
+        return None
     groups: list[RowGroup] = []
-    for path in paths:
-        if _partition_names(path) & {
-            columns.time_column,
-            columns.value_column,
-            *columns.node_columns,
-        }:
-            return None
+    for path in files.paths:
         with reading(str(path)):
             metadata = pq.read_metadata(path)
             unit = _unit(metadata.schema.to_arrow_schema(), columns)
@@ -152,14 +148,13 @@ def find_row_groups(paths: Sequence[Path], columns: RecordColumns) -> RowGroups 
     return RowGroups(tuple(groups), columns)
 
 
-def _partition_names(path: Path) -> set[str]:
-    """The columns that a hive path gives, where DuckDB takes them from the path."""
-    return {part.partition("=")[0] for part in path.parts if "=" in part}
+def _used(columns: RecordColumns) -> list[str]:
+    return [columns.time_column, columns.value_column, *columns.node_columns]
 
 
 def _unit(schema: pa.Schema, columns: RecordColumns) -> str | None:
     """The unit of the instants, if every column can be taken as it is."""
-    used = [columns.time_column, columns.value_column, *columns.node_columns]
+    used = _used(columns)
     lower = [name.lower() for name in schema.names]
     # DuckDB knows no case: what is ambiguous to it is left to it.
     if any(name not in schema.names or lower.count(name.lower()) != 1 for name in used):
