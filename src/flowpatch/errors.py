@@ -24,6 +24,7 @@
     │   ├── StoreExistsError (FileExistsError)
     │   ├── StoreFormatError (ValueError)     written by a newer flowpatch
     │   ├── StoreLockedError (BlockingIOError)
+    │   ├── StoreDraftError (ValueError)      what a stopped build left is of another build
     │   ├── StoreDamagedError (ValueError)
     │   └── StoreWriteError (OSError)         a full disk, a lost mount
     ├── RunError
@@ -143,6 +144,10 @@ class StoreFormatError(StoreError, ValueError):
 
 class StoreLockedError(StoreError, BlockingIOError):
     """Another process is writing this store."""
+
+
+class StoreDraftError(StoreError, ValueError):
+    """What a stopped build or update left cannot be gone on with."""
 
 
 class StoreDamagedError(StoreError, ValueError):

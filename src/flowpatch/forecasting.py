@@ -36,7 +36,7 @@ def forecast(
     run: str | Path,
     origin: str | np.datetime64 | None = None,
     checkpoint: CheckpointName = "best",
-    store_path: Path | None = None,
+    store_path: str | Path | None = None,
     device: str = "auto",
 ) -> Forecast:
     """Forecasts the steps from `origin`, by default those after the last observed step.
@@ -73,7 +73,7 @@ def forecast(
     )
 
 
-def _store(trained: Checkpoint, path: Path | None) -> SampleStore:
+def _store(trained: Checkpoint, path: str | Path | None) -> SampleStore:
     if path is None:
         return open_trained_store(trained)
     store = open_store(path)
@@ -87,7 +87,7 @@ def _origin_step(store: SampleStore, origin: str | np.datetime64 | None, input_l
     first = store.splits.first + input_len
     if not first <= step <= last:
         raise PeriodError(
-            f"The origin {origin} has no whole input of {input_len} steps in '{store.path}'. "
+            f"The origin {origin} has no whole input of {input_len} steps in '{store.place}'. "
             f"Allowed: {store.axis.instant_of(first)} to {store.axis.instant_of(last)}."
         )
     return step

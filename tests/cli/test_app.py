@@ -198,7 +198,7 @@ def test_flags_win_over_the_file(command: Any, city_toml: Path, tmp_path: Path) 
 
 
 def test_a_switch_is_a_key_too(command: Any, city_toml: Path, built: Path) -> None:
-    assert json.loads(command("inspect", built, "--config", city_toml).out)["format"] == 1
+    assert json.loads(command("inspect", built, "--config", city_toml).out)["format"] == 2
 
 
 BAD_FILES = {

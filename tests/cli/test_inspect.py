@@ -23,7 +23,7 @@ def test_json_has_what_the_store_holds(content: dict[str, Any], built: Path) -> 
     store = flowpatch.open_store(built)
     values = store.read()
     assert content["path"] == str(built)
-    assert (content["version"], content["format"]) == (store.version, 1)
+    assert (content["version"], content["format"]) == (store.version, 2)
     assert content["content_hash"] == store.manifest.content_hash
     assert content["period"] == {
         "start": "2025-03-03T00:00", "stop": "2025-03-08T00:00", "step_minutes": 30,

@@ -32,11 +32,10 @@ from flowpatch.errors import (
     SourceNotFoundError,
     StoreExistsError,
 )
-from flowpatch.preprocessing import build
+from flowpatch.preprocessing import stretches
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.store.sample_store import SampleStore, open_store
-from flowpatch.store.writer import StoreWriter
 
 
 def settings_of(folder: Path, store: Path, **changes: Any) -> PreprocessSettings:
@@ -143,7 +142,7 @@ def test_ingolstadt_is_the_series_that_sql_gives_and_the_same_twice(
     folder, keys = shared / "data" / "ingolstadt_simulated", ["nds_id", "next_nds_id"]
     period = {"step_minutes": 1, "start_date": "20250304", "end_date": "20250305"}
     store = preprocess(settings_of(folder, tmp_path / "a", node_columns=keys, **period))
-    monkeypatch.setattr(build, "GATHER_BYTES", 1)
+    monkeypatch.setattr(stretches, "GATHER_BYTES", 1)
     again = preprocess(settings_of(folder, tmp_path / "b", node_columns=keys, **period))
     assert again.manifest.content_hash == store.manifest.content_hash
 
@@ -181,7 +180,7 @@ def test_the_same_input_gives_the_same_content_in_one_stretch_or_many(
 ) -> None:
     monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
     stores = [preprocess(settings_of(city, tmp_path / n, aggregate=aggregate)) for n in "ab"]
-    monkeypatch.setattr(build, "GATHER_BYTES", 1)
+    monkeypatch.setattr(stretches, "GATHER_BYTES", 1)
     stores.append(preprocess(settings_of(city, tmp_path / "c", aggregate=aggregate)))
     assert len({store.manifest.content_hash for store in stores}) == 1
     assert len({str(asdict(store.manifest.counts)) for store in stores}) == 1
@@ -211,7 +210,7 @@ def test_ways_for_many_records_give_the_same_content_and_counts(
         connection.sql("SELECT * FROM joined").write_csv(str(records))
     changes = {"records": str(records), "aggregate": aggregate}
     plain = preprocess(settings_of(city, tmp_path / "plain.store", **changes))
-    for module in ("flowpatch.sources.files", "flowpatch.preprocessing.build"):
+    for module in ("flowpatch.sources.files", "flowpatch.preprocessing.stretches"):
         monkeypatch.setattr(f"{module}.MANY_RECORDS", 0)
     monkeypatch.setattr("flowpatch.sources.files.COPY_BYTES", 0)
     monkeypatch.setattr("flowpatch.sources.files.PLAIN_BYTES", 0)
@@ -231,11 +230,17 @@ def test_a_tiny_memory_does_cut_the_axis(
 ) -> None:
     """The test above would mean nothing otherwise."""
     monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
-    monkeypatch.setattr(build, "GATHER_BYTES", 1)
-    store = preprocess(settings_of(city, tmp_path / "a"))
-    with StoreWriter(tmp_path / "b", store.axis, store.nodes, overwrite=False) as writer:
-        stretches = list(build._stretches(writer, "mean"))
-    assert stretches == [(first, first + 48) for first in range(0, 240, 48)]
+    monkeypatch.setattr(stretches, "GATHER_BYTES", 1)
+    gathered = []
+    gather = stretches._gather
+
+    def watch(gathering, writer, scatter, first, stop, after_block):
+        gathered.append((first, stop))
+        return gather(gathering, writer, scatter, first, stop, after_block)
+
+    monkeypatch.setattr(stretches, "_gather", watch)
+    preprocess(settings_of(city, tmp_path / "a"))
+    assert gathered == [(first, first + 48) for first in range(0, 240, 48)]
 
 
 def test_the_order_and_the_cut_of_files_change_nothing(city: Path, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpatch.errors import RecordError
-from flowpatch.series.dense import CELL_BYTES, RecordCounts, Scatter, list_causes
+from flowpatch.series.dense import CELL_BYTES, COUNTED_BY_DAY, RecordCounts, Scatter, list_causes
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.sources.contract import NODE_WITHOUT_COORDINATES, UNKNOWN_NODE, RecordBlock
 
 STEPS, NODES = 4, 3
+DAY_STEPS = 2
 AGGREGATES: tuple[Aggregate, ...] = ("mean", "sum", "max", "last")
 
 Record = tuple[int, int, float, int]
@@ -50,10 +51,11 @@ def block_of(rows: list[Record]) -> RecordBlock:
 def scatter(
     batches: list[list[Record]], aggregate: Aggregate, null_value: float | None = None
 ) -> tuple[np.ndarray, RecordCounts]:
-    gatherer = Scatter(STEPS, NODES, aggregate, null_value)
+    gatherer = Scatter(STEPS, NODES, aggregate, null_value, day_steps=DAY_STEPS)
     for batch in batches:
         gatherer.add(block_of(batch))
-    return gatherer.finish()
+    values, by_day = gatherer.finish()
+    return values, RecordCounts.of_days(by_day, int(np.isfinite(values).sum()))
 
 
 def plain(
@@ -161,6 +163,19 @@ def test_a_null_value_is_met_after_rounding_and_with_either_sign_of_zero() -> No
 
 def test_a_null_value_beyond_float32_meets_no_record() -> None:
     assert scatter([[(0, 0, 1.0, 0)]], "sum", null_value=1e300)[1].used == 1
+
+
+@given(rows=records, aggregate=st.sampled_from(AGGREGATES))
+def test_each_day_counts_its_own_records(rows: list[Record], aggregate: Aggregate) -> None:
+    gatherer = Scatter(STEPS, NODES, aggregate, 0.0, day_steps=DAY_STEPS)
+    gatherer.add(block_of(rows))
+    _, by_day = gatherer.finish()
+    for day, counts in enumerate(by_day):
+        own = [row for row in rows if row[0] // DAY_STEPS == day]
+        _, expected = plain(own, aggregate, 0.0)
+        assert {k: v for k, v in zip(COUNTED_BY_DAY, counts.tolist(), strict=True) if v} == {
+            k: v for k, v in expected.items() if v and k != "repeated"
+        }
 
 
 def test_counts_add_up_cause_by_cause() -> None:

@@ -24,7 +24,7 @@ def scan(axis: TimeAxis, values: np.ndarray, blocks: list[int]) -> Quality:
     for first, stop in pairwise(borders):
         if stop > first:
             found.add(first, values[first:stop])
-    return found.finish()
+    return found.quality()
 
 
 def plain_ends(values: np.ndarray, length: int) -> np.ndarray:

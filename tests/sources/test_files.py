@@ -50,7 +50,8 @@ def series(
     scatter = Scatter(axis.length, len(located.table), aggregate)
     for block in of.read_blocks(located.index, axis, 0, axis.length, in_order=aggregate == "last"):
         scatter.add(block)
-    values, counts = scatter.finish()
+    values, by_day = scatter.finish()
+    counts = RecordCounts.of_days(by_day, int((~np.isnan(values)).sum()))
     labels = located.table.labels
     cells = {
         (int(step), labels[node]): float(values[step, node])

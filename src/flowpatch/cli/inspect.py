@@ -62,7 +62,7 @@ def describe(store: "SampleStore") -> dict[str, Any]:
     }
     latitude, longitude = store.nodes.latitude, store.nodes.longitude
     return {
-        "path": str(store.path),
+        "path": str(store.place),
         "version": store.version,
         "content_hash": manifest.content_hash,
         "format": content["format"],

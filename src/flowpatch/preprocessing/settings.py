@@ -1,6 +1,5 @@
 """How raw records become a sample store. Free of engines, so that `--help` need not load them."""
 
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +9,7 @@ from flowpatch.maxcompute.settings import Pushdown
 from flowpatch.series.splits import Ratios, check_ratios
 from flowpatch.settings import Date, Names, Settings
 from flowpatch.sources.aggregation import Aggregate
+from flowpatch.store.address import StoreAddress
 from flowpatch.time_axis import check_step_minutes, check_time_zone
 
 
@@ -21,8 +21,8 @@ class Places(Settings):
     odps://PROJECT/TABLE."""
     nodes: str
     """Node table with coordinates: Parquet, CSV, or odps://PROJECT/TABLE."""
-    store: Path
-    """Folder of the sample store to write."""
+    store: StoreAddress
+    """The sample store to write: a folder, or s3://BUCKET/PATH."""
 
 
 class BuildSettings(Settings):
@@ -105,6 +105,8 @@ class PreprocessSettings(BuildSettings, Places):
 
     overwrite: bool = False
     """Write a new version where a store exists."""
+    resume: bool = False
+    """Go on with a build that was stopped; give the same settings."""
 
     @model_validator(mode="after")
     def _check_places(self) -> Self:
@@ -126,4 +128,4 @@ class PreprocessSettings(BuildSettings, Places):
 
     def recipe(self) -> dict[str, Any]:
         """What a later build needs to do the same again: all settings but where to write."""
-        return self.model_dump(mode="json", exclude={"store", "overwrite"})
+        return self.model_dump(mode="json", exclude={"store", "overwrite", "resume"})

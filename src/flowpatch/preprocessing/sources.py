@@ -1,5 +1,7 @@
 """Which source of raw records the settings name."""
 
+from pathlib import Path
+
 from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.settings import MaxComputeSettings
@@ -7,6 +9,7 @@ from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import RecordSource
 from flowpatch.sources.files import FilesSource
+from flowpatch.store.address import StoreAddress, is_bucket_address
 
 
 def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) -> RecordSource:
@@ -27,10 +30,9 @@ def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) ->
         adcode_column=settings.adcode_column,
     )
     if not is_address(settings.records):
-        # On the store's own disk: the system's folder for passing files may be in memory.
-        above = settings.store.absolute().parents
-        folder = next(parent for parent in above if parent.is_dir())
-        return FilesSource(settings.records, settings.nodes, columns, scratch=folder)
+        return FilesSource(
+            settings.records, settings.nodes, columns, scratch=_scratch(settings.store)
+        )
     with needing_extra("maxcompute"):
         from flowpatch.maxcompute.connection import Connection
         from flowpatch.sources.maxcompute import MaxComputeSource
@@ -47,3 +49,10 @@ def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) ->
         pushdown=settings.pushdown,
         workers=maxcompute.parallel,
     )
+
+
+def _scratch(store: StoreAddress) -> Path | None:
+    """A folder on the store's own disk: the system's one for passing files may be in memory."""
+    if is_bucket_address(store):
+        return None
+    return next(parent for parent in Path(store).absolute().parents if parent.is_dir())

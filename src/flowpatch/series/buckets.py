@@ -16,9 +16,10 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from flowpatch.series.dense import COUNTED_BY_DAY, DayCounts
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.sources.compiled import compiled, frozen
-from flowpatch.sources.contract import NODE_WITHOUT_COORDINATES, UNKNOWN_NODE, RecordBlock
+from flowpatch.sources.contract import UNKNOWN_NODE, RecordBlock
 
 BUCKET_BITS = 16
 CELLS = 2**BUCKET_BITS
@@ -28,29 +29,31 @@ lines of a cache."""
 POOL_RECORDS = 40_000_000
 """Records held before they are reduced: 8 bytes each, and no memory until they come."""
 
+_READ, _USED, _UNKNOWN, _WITHOUT_PLACE, _NO_NUMBER, _NULL = range(len(COUNTED_BY_DAY))
 _MEAN, _SUM, _MAX = 0, 1, 2
 _RULES: Mapping[Aggregate, int] = {"mean": _MEAN, "sum": _SUM, "max": _MAX}
 """The rules that are carried out here: `last` needs an order."""
 
-COUNTED = ("used", "unknown_node", "node_without_coordinates", "not_a_number", "null_value")
-
 
 class Buckets:
-    """Up to C cells under one rule, stretch after stretch, filled by several threads at a time.
+    """(S, N) cells under one rule, stretch after stretch, filled by several threads at a time.
 
     Each thread, told by its number, has pages of its own; together they hold `pool_records`.
     """
 
     def __init__(
         self,
-        cells: int,
+        shape: tuple[int, int],
+        day_steps: int,
         aggregate: Aggregate,
         null_value: np.float32,
         threads: int = 1,
         pool_records: int = POOL_RECORDS,
     ) -> None:
-        self._rule, self._null_value, self._cells = _RULES[aggregate], null_value, cells
-        buckets = -(-cells // CELLS)
+        self._rule, self._null_value = _RULES[aggregate], null_value
+        self._cells, self._nodes = shape[0] * shape[1], shape[1]
+        self._day_of_step = np.arange(shape[0]) // day_steps
+        buckets = -(-self._cells // CELLS)
         self._own_pages = buckets + max(1, pool_records // threads // RECORDS)
         # Offset and bits of the value in one word: one line of the cache a bucket, not two.
         self._pool = np.empty(threads * self._own_pages * RECORDS, dtype="<i8")
@@ -58,14 +61,15 @@ class Buckets:
         self._page = np.empty((threads, buckets), dtype=np.int32)
         self._end = np.empty((threads, buckets), dtype=np.int64)
         self._taken = np.empty((threads, 1), dtype=np.int64)
-        self._counted = np.zeros((threads, len(COUNTED)), dtype=np.int64)
+        days = -(-shape[0] // day_steps)
+        self._counted = np.zeros((threads, days, len(COUNTED_BY_DAY)), dtype=np.int64)
         self._partial: tuple[NDArray[np.float64], NDArray[np.int32]] | None = None
         self._partial_lock = Lock()
         for thread in range(threads):
             self._begin(thread)
 
-    def add(self, block: RecordBlock, nodes: int, thread: int = 0) -> None:
-        """Takes a block of a series of `nodes` nodes."""
+    def add(self, block: RecordBlock, thread: int = 0) -> None:
+        """Takes a block of records."""
         step, node, value = frozen(block.step), frozen(block.node), frozen(block.value)
         placed = 0
         while True:
@@ -75,7 +79,7 @@ class Buckets:
                 value,
                 value.view(np.uint32),
                 placed,
-                nodes,
+                self._nodes,
                 self._null_value,
                 self._pool,
                 self._before,
@@ -83,20 +87,21 @@ class Buckets:
                 self._end[thread],
                 self._taken[thread],
                 (thread + 1) * self._own_pages,
+                self._day_of_step,
                 self._counted[thread],
             )
             if placed == len(step):
                 return
             self._keep_partial(thread)
 
-    def counted(self) -> dict[str, int]:
-        """How many records of this stretch went where."""
-        return dict(zip(COUNTED, self._counted.sum(axis=0).tolist(), strict=True))
+    def counted(self) -> DayCounts:
+        """How many records of this stretch went where, day by day."""
+        return np.asarray(self._counted.sum(axis=0))
 
-    def finish(self, cells: int) -> tuple[NDArray[np.float32], int, float]:
-        """(cells,) values of the first cells, NaN where no record fell; how many have one; and the
-        largest size of any before it was rounded, or 0 where all are finite. The next stretch
-        begins; no thread may be adding.
+    def finish(self, cells: int) -> tuple[NDArray[np.float32], float]:
+        """(cells,) values of the first cells, NaN where no record fell; and the largest size of any
+        before it was rounded, or 0 where all are finite. The next stretch begins; no thread may be
+        adding.
         """
         threads, buckets = self._page.shape
         if self._partial is not None:
@@ -106,17 +111,17 @@ class Buckets:
         values = np.empty(cells, dtype=np.float32)
         borders = np.linspace(0, buckets, threads + 1).astype(int).tolist()
 
-        def reduce(first: int, stop: int) -> tuple[int, float]:
+        def reduce(first: int, stop: int) -> float:
             pages = self._pool, self._pool.view("<f4"), self._before, self._page, self._end
             return _reduce(*pages, first, stop, self._rule, cells, totals, counts, values)
 
         with ThreadPoolExecutor(threads) as reducing:
-            parts = list(reducing.map(reduce, borders[:-1], borders[1:]))
+            largest = max(reducing.map(reduce, borders[:-1], borders[1:]))
         self._partial = None
         self._counted[:] = 0
         for thread in range(threads):
             self._begin(thread)
-        return values, sum(filled for filled, _ in parts), max(largest for _, largest in parts)
+        return values, largest
 
     def _begin(self, thread: int) -> None:
         first, buckets = thread * self._own_pages, self._page.shape[1]
@@ -153,28 +158,33 @@ def _place(
     end: NDArray[np.int64],
     taken: NDArray[np.int64],
     pages: int,
+    day_of_step: NDArray[np.int64],
     counted: NDArray[np.int64],
 ) -> int:
     """Records from `first` on, until `pages` are taken; returns where it stopped."""
-    used = without_node = without_place = no_number = null = 0
+    used = 0
     stop = len(step)
+    one_day = len(counted) == 1
     for i in range(first, len(step)):
         if node[i] < 0:
-            without_node += node[i] == UNKNOWN_NODE
-            without_place += node[i] == NODE_WITHOUT_COORDINATES
+            cause = _UNKNOWN if node[i] == UNKNOWN_NODE else _WITHOUT_PLACE
+            counted[day_of_step[step[i]], cause] += 1
             continue
         if np.isnan(value[i]):
-            no_number += 1
+            counted[day_of_step[step[i]], _NO_NUMBER] += 1
             continue
         if value[i] == null_value:
-            null += 1
+            counted[day_of_step[step[i]], _NULL] += 1
             continue
         cell = step[i] * nodes + node[i]
         bucket = cell >> BUCKET_BITS
         at = end[bucket]
         pool[at] = ((cell & (CELLS - 1)) << 32) | np.int64(bits[i])
         end[bucket] = at + 1
-        used += 1
+        if one_day:
+            used += 1
+        else:
+            counted[day_of_step[step[i]], _USED] += 1
         if at + 1 == (page[bucket] + 1) * RECORDS:
             # The next page is taken as soon as one is full, so that a record needs one look.
             if taken[0] == pages:
@@ -184,11 +194,8 @@ def _place(
             page[bucket] = taken[0]
             end[bucket] = taken[0] * RECORDS
             taken[0] += 1
-    counted[0] += used
-    counted[1] += without_node
-    counted[2] += without_place
-    counted[3] += no_number
-    counted[4] += null
+    counted[0, _USED] += used
+    counted[:, _READ] = counted[:, _USED:].sum(axis=1)
     return stop
 
 
@@ -258,15 +265,14 @@ def _reduce(
     totals: NDArray[np.float64],
     counts: NDArray[np.int32],
     result: NDArray[np.float32],
-) -> tuple[int, float]:
+) -> float:
     """The values of some buckets' cells into `result`: from the pages, or from sums and counts
     where there are any.
 
-    Returns how many cells have one, and the largest size where any is beyond float32, else 0.
+    Returns the largest size where any is beyond float32, else 0.
     """
     own_total = np.empty(CELLS)
     own_count = np.empty(CELLS, dtype=np.int32)
-    filled = 0
     largest = 0.0
     for bucket in range(first_bucket, stop_bucket):
         begin = bucket * CELLS
@@ -287,10 +293,9 @@ def _reduce(
             found = total[i] / (count[i] if rule == _MEAN else 1)
             out[i] = found if count[i] else np.nan
         for i in range(size):
-            filled += count[i] > 0
             infinite += np.isinf(out[i])
         if infinite:
             for i in range(size):
                 if count[i]:
                     largest = max(largest, abs(total[i] / (count[i] if rule == _MEAN else 1)))
-    return filled, largest
+    return largest

@@ -5,9 +5,9 @@ by cause.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,19 @@ from flowpatch.sources.contract import (
 
 if TYPE_CHECKING:
     from flowpatch.series.buckets import Buckets
+
+
+DayCounts = NDArray[np.int64]
+"""(D, C) records of each day that went each way of `COUNTED_BY_DAY`."""
+
+COUNTED_BY_DAY = (
+    "read",
+    "used",
+    "unknown_node",
+    "node_without_coordinates",
+    "not_a_number",
+    "null_value",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,12 @@ class RecordCounts:
         return RecordCounts(
             **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         )
+
+    @classmethod
+    def of_days(cls, counts: DayCounts, observed: int) -> "RecordCounts":
+        """The records of all days together, which fill so many `observed` cells."""
+        found = dict(zip(COUNTED_BY_DAY, counts.sum(axis=0).tolist(), strict=True))
+        return cls(**found, repeated=found["used"] - observed)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -92,7 +111,8 @@ def _check_float32(largest: float) -> None:
 class Scatter:
     """Gathers records into stretches of up to S steps and N nodes by one aggregation rule.
 
-    `many` says that so many records will come, over all stretches, that compiled loops pay.
+    They are counted day by day, a day being `day_steps` long, by default the whole stretch. `many`
+    says that so many records will come, over all stretches, that compiled loops pay.
     """
 
     def __init__(
@@ -102,16 +122,18 @@ class Scatter:
         aggregate: Aggregate,
         null_value: float | None = None,
         *,
+        day_steps: int | None = None,
         many: bool = False,
     ) -> None:
         self._shape, self._aggregate = (steps, nodes), aggregate
+        self._day_steps = day_steps or steps
         with np.errstate(over="ignore"):  # Beyond float32 it becomes inf, which no record holds.
             self._null_value = np.float32(np.nan if null_value is None else null_value)
         self._many, self._threads = many, 1
         self._buckets: Buckets | None = None
         self._making_buckets = Lock()
         self._cells: _Cells | None = None
-        self._counts = RecordCounts()
+        self._counts = self._nothing_counted()
 
     def share(self, threads: int) -> None:
         """Blocks of many records will come from so many threads at a time."""
@@ -124,12 +146,10 @@ class Scatter:
         """
         if self._many and self._aggregate != "last" and isinstance(block, RecordBlock):
             return self._add_many(block, thread)
-        before = self._counts.read
+        day = block.step // self._day_steps
         if isinstance(block, CellBlock):
-            self._add_cells(block)
-        else:
-            self._add_records(block)
-        return self._counts.read - before
+            return self._add_cells(block, day)
+        return self._add_records(block, day)
 
     def _add_many(self, block: RecordBlock, thread: int) -> int:
         with self._making_buckets:
@@ -137,43 +157,61 @@ class Scatter:
                 # Imported here: few records need not wait for the compiler.
                 from flowpatch.series.buckets import Buckets
 
-                cells = self._shape[0] * self._shape[1]
-                self._buckets = Buckets(cells, self._aggregate, self._null_value, self._threads)
-        self._buckets.add(block, self._shape[1], thread)
+                self._buckets = Buckets(
+                    self._shape, self._day_steps, self._aggregate, self._null_value, self._threads
+                )
+        self._buckets.add(block, thread)
         return len(block.step)
 
-    def _add_cells(self, block: CellBlock) -> None:
+    def _add_cells(self, block: CellBlock, day: NDArray[np.int64]) -> int:
         known, records = block.node >= 0, block.used + block.not_a_number + block.null_value
-        self._counts += RecordCounts(
-            read=int(records.sum()),
-            used=int(block.used[known].sum()),
-            unknown_node=int(records[block.node == UNKNOWN_NODE].sum()),
-            node_without_coordinates=int(records[block.node == NODE_WITHOUT_COORDINATES].sum()),
-            not_a_number=int(block.not_a_number[known].sum()),
-            null_value=int(block.null_value[known].sum()),
+        self._count(
+            day,
+            read=records,
+            used=np.where(known, block.used, 0),
+            unknown_node=np.where(block.node == UNKNOWN_NODE, records, 0),
+            node_without_coordinates=np.where(block.node == NODE_WITHOUT_COORDINATES, records, 0),
+            not_a_number=np.where(known, block.not_a_number, 0),
+            null_value=np.where(known, block.null_value, 0),
         )
         chosen = known & (block.used > 0)
         cell = block.step[chosen] * self._shape[1] + block.node[chosen]
         self._plain.add_cells(cell, block.value[chosen], block.used[chosen])
+        return int(records.sum())
 
-    def _add_records(self, block: RecordBlock) -> None:
+    def _add_records(self, block: RecordBlock, day: NDArray[np.int64]) -> int:
         known = block.node >= 0
         number = ~np.isnan(block.value)
         null = block.value == self._null_value
         placed = known & number & ~null
-        self._counts += RecordCounts(
-            read=len(placed),
-            used=int(placed.sum()),
-            unknown_node=int((block.node == UNKNOWN_NODE).sum()),
-            node_without_coordinates=int((block.node == NODE_WITHOUT_COORDINATES).sum()),
-            not_a_number=int((known & ~number).sum()),
-            null_value=int((known & null).sum()),
+        self._count(
+            day,
+            read=np.ones(len(placed), dtype=np.bool_),
+            used=placed,
+            unknown_node=block.node == UNKNOWN_NODE,
+            node_without_coordinates=block.node == NODE_WITHOUT_COORDINATES,
+            not_a_number=known & ~number,
+            null_value=known & null,
         )
         # A whole block is the usual case, and a slice costs it no copy.
         chosen = slice(None) if placed.all() else placed
         cell = block.step[chosen] * self._shape[1] + block.node[chosen]
         instant_ms = None if block.instant_ms is None else block.instant_ms[chosen]
         self._plain.add(cell, block.value[chosen], instant_ms)
+        return len(placed)
+
+    def _count(self, day: NDArray[np.int64], **records: NDArray[Any]) -> None:
+        """Adds, for each cause, the (K,) records of each entry to those of its (K,) day."""
+        for cause, number in records.items():
+            column = self._counts[:, COUNTED_BY_DAY.index(cause)]
+            if len(column) == 1:
+                column += number.sum()
+            elif number.any():
+                column += np.bincount(day, number, len(column)).astype(np.int64)
+
+    def _nothing_counted(self) -> DayCounts:
+        days = -(-self._shape[0] // self._day_steps)
+        return np.zeros((days, len(COUNTED_BY_DAY)), dtype=np.int64)
 
     @property
     def _plain(self) -> "_Cells":
@@ -181,26 +219,24 @@ class Scatter:
             self._cells = _RULES[self._aggregate](self._shape[0] * self._shape[1])
         return self._cells
 
-    def finish(self, steps: int | None = None) -> tuple[NDArray[np.float32], RecordCounts]:
+    def finish(self, steps: int | None = None) -> tuple[NDArray[np.float32], DayCounts]:
         """(steps, N) values of the first steps, by default of all S, NaN where no record fell, and
-        the counts by cause; the next stretch begins.
+        the counts of their days by cause; the next stretch begins.
 
         Raises:
             RecordError: a value is too large for a float32.
         """
         shape = (self._shape[0] if steps is None else steps, self._shape[1])
-        cells = shape[0] * shape[1]
         if self._buckets is None:
-            values = self._plain.values()[:cells]
-            filled = values.size - int(np.isnan(values).sum())
+            values = self._plain.values()[: shape[0] * shape[1]].reshape(shape)
         else:
-            counted = self._buckets.counted()
-            self._counts += RecordCounts(read=sum(counted.values()), **counted)
-            values, filled, largest = self._buckets.finish(cells)
+            self._counts += self._buckets.counted()
+            flat, largest = self._buckets.finish(shape[0] * shape[1])
             _check_float32(largest)
-        counts = replace(self._counts, repeated=self._counts.used - filled)
-        self._cells, self._counts = None, RecordCounts()
-        return values.reshape(shape), counts
+            values = flat.reshape(shape)
+        counts = self._counts[: -(-shape[0] // self._day_steps)]
+        self._cells, self._counts = None, self._nothing_counted()
+        return values, counts
 
 
 class _Cells(Protocol):

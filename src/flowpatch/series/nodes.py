@@ -47,6 +47,18 @@ class NodeTable:
         rows = zip(*self.keys, strict=True)
         return np.array(["->".join(map(str, row)) for row in rows], dtype=object)
 
+    def positions_in(self, other: "NodeTable") -> NDArray[np.int64]:
+        """(N,) position of each node among those of a table that holds all of them.
+
+        Raises:
+            NodeTableError: it does not.
+        """
+        places = {key: position for position, key in enumerate(zip(*other.keys, strict=True))}
+        found = [places.get(key, -1) for key in zip(*self.keys, strict=True)]
+        if self.key_columns != other.key_columns or -1 in found:
+            raise NodeTableError("a node of the series is not in the table of its next version")
+        return np.array(found, dtype=np.int64)
+
     def fingerprint(self) -> str:
         """A hash of names, keys and coordinates, equal for equal tables."""
         digest = hashlib.sha256(repr(self.key_columns).encode())

@@ -4,6 +4,7 @@ Coverage, range, negative and zero values, steps at which the whole network is s
 that stand still for so long that a sensor is likely to be stuck.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,37 +50,145 @@ class Quality:
         return asdict(self)
 
 
-class QualityScan:
-    """Collects findings from the blocks of a series, handed over in order of time."""
+@dataclass(frozen=True)
+class Findings:
+    """What was found of T steps, D days and N nodes, from which `Quality` follows.
 
-    def __init__(self, axis: TimeAxis, nodes: int) -> None:
+    A version keeps it, so that a day more or less need not look at all the others again.
+
+    observed_at         (T,) observed nodes of each step
+    minimum, maximum    (D,) of each day's values, inf and -inf where there are none
+    zeros, negatives    (D,) cells of each day
+    observed_of         (N,) observed cells of each node
+    stuck_of            (N,) cells of each node that end a run of equal values, see `ends_of_runs`
+    """
+
+    observed_at: NDArray[np.int64]
+    minimum: NDArray[np.float32]
+    maximum: NDArray[np.float32]
+    zeros: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+    observed_of: NDArray[np.int64]
+    stuck_of: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, axis: TimeAxis, nodes: int) -> "Findings":
+        """Those of a series without any value."""
+        steps, of_day, of_node = (
+            np.zeros(length, dtype=np.int64) for length in (axis.length, axis.days, nodes)
+        )
+        lowest = np.full(axis.days, np.inf, dtype=np.float32)
+        return cls(steps, lowest, -lowest, of_day, of_day.copy(), of_node, of_node.copy())
+
+    def quality(self, axis: TimeAxis) -> Quality:
+        """The findings over the whole series."""
+        found = np.flatnonzero(self.observed_at)
+        first, stop = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+        gaps = _runs_of(self.observed_at[first:stop] == 0)
+        day, day_coverage = self._lowest_day(axis, first, stop)
+        observed, nodes = int(self.observed_of.sum()), len(self.observed_of)
+        return Quality(
+            first_step=first,
+            stop_step=stop,
+            observed=observed,
+            coverage=observed / max(1, (stop - first) * nodes),
+            minimum=float(self.minimum.min()),
+            maximum=float(self.maximum.max()),
+            zeros=int(self.zeros.sum()),
+            negatives=int(self.negatives.sum()),
+            stuck=int(self.stuck_of.sum()),
+            stuck_nodes=int((self.stuck_of > 0).sum()),
+            silent_nodes=int((self.observed_of == 0).sum()),
+            network_gaps=len(gaps),
+            longest_network_gap_steps=max(gaps, default=0),
+            lowest_day=day,
+            lowest_day_coverage=day_coverage,
+        )
+
+    def _lowest_day(self, axis: TimeAxis, first: int, stop: int) -> tuple[str, float]:
+        steps = np.arange(first, stop)
+        if not len(steps):
+            return "", 0.0
+        day = steps * axis.step_minutes // MINUTES_A_DAY
+        observed = np.bincount(day, self.observed_at[first:stop])[day[0] :]
+        possible = np.bincount(day)[day[0] :] * len(self.observed_of)
+        lowest = int(np.argmin(observed / possible))
+        instant = axis.instant_of((int(day[0]) + lowest) * axis.steps_a_day)
+        return str(instant.astype("datetime64[D]")), float(observed[lowest] / possible[lowest])
+
+
+class QualityScan:
+    """Collects findings from the blocks of a series, handed over in order of time.
+
+    `findings` are those of the other days, where only some are looked at. A stretch of such days
+    begins with `begin` and ends with `add_behind`. What is known of them already is taken back
+    before, in the same order: `begin`, `forget`, `forget_behind`.
+    """
+
+    def __init__(self, axis: TimeAxis, nodes: int, findings: Findings | None = None) -> None:
+        self.findings = findings or Findings.empty(axis, nodes)
         self._axis = axis
         self._stuck_steps = max(2, STUCK_MINUTES // axis.step_minutes)
-        self._observed_at = np.zeros(axis.length, dtype=np.int64)
-        self._observed_of = np.zeros(nodes, dtype=np.int64)
-        self._stuck_of = np.zeros(nodes, dtype=np.int64)
-        self._minimum, self._maximum = np.float32(np.inf), np.float32(-np.inf)
-        self._zeros = self._negatives = 0
         self._before = np.empty((0, nodes), dtype=np.float32)
+
+    @property
+    def reach_steps(self) -> int:
+        """How many steps before a value, and behind it, have to do with what is found of it."""
+        return self._stuck_steps - 1
+
+    def begin(self, before: NDArray[np.float32]) -> None:
+        """A stretch begins behind these (S, N) values: `reach_steps` of them, or all there are."""
+        self._before = before[-self.reach_steps :]
 
     def add(self, first_step: int, values: NDArray[np.float32]) -> None:
         """Looks at the (S, N) values of steps first_step .. first_step + S."""
-        for begin, rows in row_blocks(values):
-            self._add_rows(first_step + begin, rows)
-        self._add_stuck(values)
+        for begin, day_values in _days(self._axis, first_step, values):
+            for offset, rows in row_blocks(day_values):
+                self._add_rows(begin + offset, rows)
+        self.findings.stuck_of[:] += self._stuck(values)
+
+    def add_behind(self, values: NDArray[np.float32]) -> None:
+        """Ends a stretch before these (S, N) values: `reach_steps` of them, or all there are.
+
+        The runs that they end may have begun in the stretch.
+        """
+        self.findings.stuck_of[:] += self._stuck(values)
+
+    def forget(self, first_step: int, values: NDArray[np.float32]) -> None:
+        """Takes back what was found of (S, N) values of whole days, also of some before step 0."""
+        findings, a_day = self.findings, self._axis.steps_a_day
+        for _, rows in row_blocks(values):
+            findings.observed_of[:] -= (~np.isnan(rows)).sum(axis=0)
+        findings.stuck_of[:] -= self._stuck(values)
+        first, stop = max(0, first_step), max(0, first_step + len(values))
+        findings.observed_at[first:stop] = 0
+        days = slice(first // a_day, stop // a_day)
+        findings.minimum[days], findings.maximum[days] = np.inf, -np.inf
+        findings.zeros[days] = findings.negatives[days] = 0
+
+    def forget_behind(self, values: NDArray[np.float32]) -> None:
+        """Ends a stretch that is taken back, see `add_behind`."""
+        self.findings.stuck_of[:] -= self._stuck(values)
+
+    def quality(self) -> Quality:
+        """The findings over the whole series; every value must have been handed over."""
+        return self.findings.quality(self._axis)
 
     def _add_rows(self, first_step: int, values: NDArray[np.float32]) -> None:
+        found, day = self.findings, first_step // self._axis.steps_a_day
         observed = ~np.isnan(values)
-        self._observed_at[first_step : first_step + len(values)] = np.count_nonzero(observed, 1)
-        self._observed_of += observed.sum(axis=0)
-        self._minimum = np.fmin(self._minimum, np.fmin.reduce(values, axis=None))
-        self._maximum = np.fmax(self._maximum, np.fmax.reduce(values, axis=None))
-        self._zeros += int(np.count_nonzero(values == 0))
-        self._negatives += int(np.count_nonzero(values < 0))
+        found.observed_at[first_step : first_step + len(values)] = np.count_nonzero(observed, 1)
+        found.observed_of[:] += observed.sum(axis=0)
+        found.minimum[day] = np.fmin(found.minimum[day], np.fmin.reduce(values, axis=None))
+        found.maximum[day] = np.fmax(found.maximum[day], np.fmax.reduce(values, axis=None))
+        found.zeros[day] += np.count_nonzero(values == 0)
+        found.negatives[day] += np.count_nonzero(values < 0)
 
-    def _add_stuck(self, values: NDArray[np.float32]) -> None:
+    def _stuck(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        """(N,) cells that end a run of equal values, of values that stand behind all before."""
         # A run may have begun in the block before, so its tail is looked at again.
         before, length = self._before, self._stuck_steps
+        stuck = np.zeros(values.shape[1], dtype=np.int64)
         every = max(1, length // STUCK_SAMPLES)
         sampled = np.concatenate([before[::every], values[-len(before) % every :: every]])
         # Most nodes have no run even among these steps, and are looked at no further.
@@ -87,47 +196,23 @@ class QualityScan:
         if len(suspects):
             joined = np.concatenate([before[:, suspects], values[:, suspects]])
             ends = ends_of_runs(joined, length)
-            self._stuck_of[suspects] += ends[len(before) :].sum(axis=0)
+            stuck[suspects] = ends[len(before) :].sum(axis=0)
         kept = max(0, length - 1 - len(values))
         self._before = np.concatenate(
             [before[len(before) - min(kept, len(before)) :], values[-(length - 1) :]]
         )
+        return stuck
 
-    def finish(self) -> Quality:
-        """The findings; every value must have been handed over."""
-        found = np.flatnonzero(self._observed_at)
-        first, stop = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
-        gaps = _runs_of(self._observed_at[first:stop] == 0)
-        day, day_coverage = self._lowest_day(first, stop)
-        observed, nodes = int(self._observed_of.sum()), len(self._observed_of)
-        return Quality(
-            first_step=first,
-            stop_step=stop,
-            observed=observed,
-            coverage=observed / max(1, (stop - first) * nodes),
-            minimum=float(self._minimum),
-            maximum=float(self._maximum),
-            zeros=self._zeros,
-            negatives=self._negatives,
-            stuck=int(self._stuck_of.sum()),
-            stuck_nodes=int((self._stuck_of > 0).sum()),
-            silent_nodes=int((self._observed_of == 0).sum()),
-            network_gaps=len(gaps),
-            longest_network_gap_steps=max(gaps, default=0),
-            lowest_day=day,
-            lowest_day_coverage=day_coverage,
-        )
 
-    def _lowest_day(self, first: int, stop: int) -> tuple[str, float]:
-        steps = np.arange(first, stop)
-        if not len(steps):
-            return "", 0.0
-        day = steps * self._axis.step_minutes // MINUTES_A_DAY
-        observed = np.bincount(day, self._observed_at[first:stop])[day[0] :]
-        possible = np.bincount(day)[day[0] :] * len(self._observed_of)
-        lowest = int(np.argmin(observed / possible))
-        instant = self._axis.instant_of((int(day[0]) + lowest) * self._axis.steps_a_day)
-        return str(instant.astype("datetime64[D]")), float(observed[lowest] / possible[lowest])
+def _days(
+    axis: TimeAxis, first_step: int, values: NDArray[np.float32]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The first step and the values of each day, or of the part of it, among (S, N) values."""
+    stop = first_step + len(values)
+    while first_step < stop:
+        end = min(stop, (first_step // axis.steps_a_day + 1) * axis.steps_a_day)
+        yield first_step, values[len(values) - (stop - first_step) : len(values) - (stop - end)]
+        first_step = end
 
 
 def ends_of_runs(values: NDArray[np.float32], length: int) -> NDArray[np.bool_]:

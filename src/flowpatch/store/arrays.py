@@ -4,12 +4,12 @@ value      (time, node) float32, NaN where nothing was observed
 time       (time,)  minutes since the first step, CF style: xarray labels it
 node       (node,)  the key, or its parts joined; each part of a longer key has its own array
 latitude, longitude (node,) degrees
-step_count, step_mean, step_m2 (time,) moments of each step, see `series/statistics.py`
+step_*, day_*, node_* what is known of every step, day and node, see `ledger.py`
 attribute  the manifest
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,19 @@ COMPRESSOR = BloscCodec(cname="lz4", clevel=9, shuffle="bitshuffle", typesize=4,
 """Of the values. Others are read as well: older stores have Zstandard and a byte shuffle."""
 BLOCK_BYTES = 2**20
 """Smallest write: below it a chunk costs more in bookkeeping than in bytes."""
-TIME_ARRAYS = {"time", "step_count", "step_mean", "step_m2"}
+LEDGER_DIMENSIONS: Mapping[str, tuple[str, ...]] = {
+    "step_count": ("time",),
+    "step_mean": ("time",),
+    "step_m2": ("time",),
+    "day_counts": ("day", "cause"),
+    "day_extremes": ("day", "extreme"),
+    "node_observed": ("node",),
+    "node_stuck": ("node",),
+}
+"""The arrays that a ledger is kept in."""
 HASHED_BYTES = 2**18
 """Hashed at a time: what stays in a core's own cache between the passes over it."""
-_OWN_NAMES = {"value", "node", "latitude", "longitude"} | TIME_ARRAYS
+_OWN_NAMES = {"value", "time", "node", "latitude", "longitude", *LEDGER_DIMENSIONS}
 
 
 def key_array_names(key_columns: Sequence[str]) -> list[str]:
@@ -47,8 +56,11 @@ def key_array_names(key_columns: Sequence[str]) -> list[str]:
 
 
 def block_days(axis: TimeAxis, nodes: int) -> int:
-    """Days of one written block: one, or more where a day is too small to be worth a chunk."""
-    return min(axis.days, max(1, BLOCK_BYTES // (4 * nodes * axis.steps_a_day)))
+    """Days of one written block: one, or more where a day is too small to be worth a chunk.
+
+    However few days there are: the series may grow.
+    """
+    return max(1, BLOCK_BYTES // (4 * nodes * axis.steps_a_day))
 
 
 def chunk_steps(axis: TimeAxis, nodes: int) -> int:

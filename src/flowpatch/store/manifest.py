@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flowpatch.errors import StoreDamagedError, StoreFormatError
@@ -14,7 +14,7 @@ from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import Statistics
 from flowpatch.time_axis import TimeAxis
 
-FORMAT = 1
+FORMAT = 2
 """Format number of a store; docs/store-format.md says what each number means."""
 
 
@@ -22,12 +22,14 @@ FORMAT = 1
 class Manifest:
     """What a version holds and where it came from.
 
-    `recipe` is the settings of the build, `source` the identity of the raw records, `day_hashes`
+    `parent` is the version before it, None for a first one. `recipe` is the settings of the build,
+    `source` the identity of the raw records, `day_hashes`
     one hash for each day of the series, `content_hash` one for all content: equal exactly when
     two versions hold the same series, nodes, splits and statistics, whatever built them.
     """
 
     code_version: str
+    parent: str | None
     recipe: dict[str, Any]
     source: dict[str, Any]
     axis: TimeAxis
@@ -42,12 +44,14 @@ class Manifest:
     statistics: Statistics
     day_hashes: tuple[str, ...]
     content_hash: str
+    format: int = field(default_factory=lambda: FORMAT)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; every value is plain JSON."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "code_version": self.code_version,
+            "parent": self.parent,
             "recipe": self.recipe,
             "source": self.source,
             "axis": self.axis.to_json(),
@@ -82,6 +86,8 @@ class Manifest:
         try:
             return cls(
                 code_version=content["code_version"],
+                # Format 1 does not tell.
+                parent=content.get("parent"),
                 recipe=content["recipe"],
                 source=content["source"],
                 axis=TimeAxis.from_json(content["axis"]),
@@ -96,6 +102,7 @@ class Manifest:
                 statistics=Statistics(**content["statistics"]),
                 day_hashes=tuple(content["day_hashes"]),
                 content_hash=content["content_hash"],
+                format=content["format"],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreDamagedError(f"The manifest of '{place}' is damaged: {error!r}.") from error

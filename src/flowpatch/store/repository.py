@@ -1,109 +1,306 @@
-"""The Icechunk repository behind a store: opening it, its versions, and its errors by name.
+"""The Icechunk repository behind a store: its versions and their names, and its errors by name.
 
-What lies inside a version is left to `sample_store.py` and `writer.py`.
+    branch main         the current version
+    branch tag.NAME     a tag
+    branch kept.ID      a version that main no longer leads to, or that was spared by an expiry
+    branch unfinished   blocks of a version that is being written, see `draft.py`
+
+A version is a snapshot whose metadata names its content hash; it is there as long as a branch leads
+to it. What lies inside a version is left to `sample_store.py` and `writer.py`.
 """
 
-import os
-import shutil
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 import icechunk
 
 from flowpatch.errors import (
+    SettingsError,
     StoreDamagedError,
     StoreError,
     StoreNotFoundError,
     StoreWriteError,
 )
+from flowpatch.store.place import Place
+from flowpatch.store.reasons import first_line
 
-BRANCH = "main"
+MAIN = "main"
+UNFINISHED = "unfinished"
+_TAG = "tag."
+_KEPT = "kept."
+_TAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
+"""Icechunk's ids: 12 bytes in Crockford's base 32."""
+SHORTEST_PREFIX = 4
+"""Of a version's id, given in place of it."""
 
-# Icechunk warns on every local store that committers must not meet; `writer_lock` sees to that.
+# Icechunk warns on every local store that committers must not meet; the writer's lock sees to that.
 # Its other log lines repeat what its exceptions say.
 icechunk.set_logs_filter("off")
 
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """One committed state: its id, when it was written, and its content hash."""
+    """One committed state: its id, when it was written, and its content hash.
+
+    `parent` is the version that it was made from, None for a build from nothing.
+    """
 
     version: str
     written_at: datetime
     message: str
     content_hash: str
+    parent: str | None = None
 
 
-def open_repository(path: Path) -> icechunk.Repository:
-    """The repository at a path.
+class Repository:
+    """The versions of the store at a place."""
+
+    def __init__(self, place: Place, opened: icechunk.Repository) -> None:
+        self.place = place
+        self._opened = opened
+
+    def session(self, version: str) -> icechunk.Session:
+        """A version, or any snapshot, to read."""
+        return self._opened.readonly_session(snapshot_id=version)
+
+    def current(self) -> VersionInfo | None:
+        """The version that readers get; None where none is finished."""
+        with reading(self.place):
+            return _version_info(self._opened.lookup_snapshot(self._tip(MAIN)))
+
+    def versions(self) -> list[VersionInfo]:
+        """Every version, newest first."""
+        found: dict[str, VersionInfo] = {}
+        seen: set[str] = set()
+        with reading(self.place):
+            for branch in self._branches():
+                for snapshot in self._opened.ancestry(branch=branch):
+                    if snapshot.id in seen:
+                        break
+                    seen.add(snapshot.id)
+                    if info := _version_info(snapshot):
+                        found[snapshot.id] = info
+        return sorted(found.values(), key=lambda info: info.written_at, reverse=True)
+
+    def find(self, name: str | None = None) -> VersionInfo:
+        """A version by its id, the beginning of it, or a tag; by default the current one.
+
+        Raises:
+            StoreNotFoundError: there is no such version, or no finished one at all.
+        """
+        if name is None:
+            current = self.current()
+            if current is None:
+                raise StoreNotFoundError(
+                    f"'{self.place}' has no finished version: its first build was stopped. Build "
+                    "it again: flowpatch preprocess, with --resume to go on where it was stopped."
+                )
+            return current
+        tags, known = self.tags(), self.versions()
+        wanted = tags.get(name, name)
+        matching = [info for info in known if info.version == wanted]
+        if not matching and len(wanted) >= SHORTEST_PREFIX:
+            matching = [info for info in known if info.version.startswith(wanted)]
+        if len(matching) == 1:
+            return matching[0]
+        raise StoreNotFoundError(
+            f"'{self.place}' has {'several versions' if matching else 'no version'} '{name}'. "
+            f"Versions there: {', '.join(info.version for info in matching or known)}."
+            + (f" Tags: {', '.join(sorted(tags))}." if tags else "")
+        )
+
+    def tags(self) -> dict[str, str]:
+        """The version that each tag names."""
+        with reading(self.place):
+            return {
+                branch.removeprefix(_TAG): self._tip(branch)
+                for branch in sorted(self._opened.list_branches())
+                if branch.startswith(_TAG)
+            }
+
+    def tag(self, name: str, version: str) -> str | None:
+        """Gives a version a name, which it may take from another: that one is returned.
+
+        Raises:
+            SettingsError: it is no name.
+        """
+        before = self.tags().get(check_tag(name))
+        with writing(self.place):
+            self._point(_TAG + name, version)
+        return before
+
+    def untag(self, name: str) -> None:
+        """Takes a name away.
+
+        Raises:
+            StoreNotFoundError: no version has it.
+        """
+        tags = self.tags()
+        if name not in tags:
+            raise StoreNotFoundError(
+                f"'{self.place}' has no tag '{name}'. Tags there: {', '.join(tags) or 'none'}."
+            )
+        with writing(self.place):
+            self._opened.delete_branch(_TAG + name)
+
+    def make_current(self, version: str) -> None:
+        """Readers get this version from now on; no other is lost."""
+        with reading(self.place):
+            before = self._tip(MAIN)
+        if before == version:
+            return
+        with writing(self.place):
+            if not self._leads_to(version, before):
+                self._point(_KEPT + before, before)
+            self._opened.reset_branch(MAIN, version, from_snapshot_id=before)
+
+    def drop(self, versions: Collection[str]) -> None:
+        """Forgets versions and what an unfinished one left, and removes what only they hold.
+
+        The current version is none of them, nor one that has a tag.
+        """
+        kept = [info.version for info in self.versions() if info.version not in versions]
+        with writing(self.place):
+            for version in kept:
+                # Ahead of anything else: what no branch leads to is removed.
+                self._point(_KEPT + version, version)
+            for branch in self._opened.list_branches():
+                if branch.removeprefix(_KEPT) in versions or branch == UNFINISHED:
+                    self._opened.delete_branch(branch)
+            now = datetime.now(UTC)
+            self._opened.expire_snapshots(now)
+            self._opened.garbage_collect(now)
+
+    def begin_draft(self) -> None:
+        """What is written from now on lies beside the versions; what was there is dropped."""
+        self._point(UNFINISHED, self._tip(MAIN))
+
+    def drop_draft(self) -> None:
+        """Forgets what lies beside the versions; `drop` removes it."""
+        if self.draft() is not None:
+            self._opened.delete_branch(UNFINISHED)
+
+    def draft(self) -> str | None:
+        """The snapshot that lies beside the versions."""
+        is_there = UNFINISHED in self._opened.list_branches()
+        return self._tip(UNFINISHED) if is_there else None
+
+    def draft_session(self) -> icechunk.Session:
+        """Where the next blocks go."""
+        return self._opened.writable_session(UNFINISHED)
+
+    def finished_draft(self) -> VersionInfo | None:
+        """A version whose commit was the last thing that its writer did."""
+        draft = self.draft()
+        return None if draft is None else _version_info(self._opened.lookup_snapshot(draft))
+
+    def publish_draft(self) -> None:
+        """What lies beside the versions becomes the current one, at once."""
+        draft = self._tip(UNFINISHED)
+        self.make_current(draft)
+        self._opened.delete_branch(UNFINISHED)
+
+    def belongs_to_nobody_else(self) -> bool:
+        """Whether nothing was ever committed here but by an unfinished version of ours."""
+        with reading(self.place):
+            ours = set(self._opened.list_branches()) <= {MAIN, UNFINISHED}
+            untouched = all(
+                snapshot.parent_id is None for snapshot in self._opened.ancestry(branch=MAIN)
+            )
+            return ours and untouched
+
+    def _branches(self) -> list[str]:
+        others = sorted(self._opened.list_branches() - {MAIN, UNFINISHED})
+        return [MAIN, *others]
+
+    def _tip(self, branch: str) -> str:
+        return str(self._opened.lookup_branch(branch))
+
+    def _point(self, branch: str, version: str) -> None:
+        if branch in self._opened.list_branches():
+            self._opened.reset_branch(branch, version)
+        else:
+            self._opened.create_branch(branch, version)
+
+    def _leads_to(self, version: str, ancestor: str) -> bool:
+        return any(
+            snapshot.id == ancestor for snapshot in self._opened.ancestry(snapshot_id=version)
+        )
+
+
+def open_repository(place: Place) -> Repository:
+    """The repository at a place.
 
     Raises:
         StoreNotFoundError: there is none.
         StoreDamagedError: it cannot be read.
     """
-    if not is_there(path, StoreNotFoundError):
+    if not place.exists(StoreNotFoundError):
         raise StoreNotFoundError(
-            f"No sample store at '{path}'. Build one: flowpatch preprocess --store {path} ..."
+            f"No sample store at '{place}'. Build one: flowpatch preprocess --store {place} ..."
         )
-    if not _is_repository(path):
-        raise StoreNotFoundError(f"'{path}' is no sample store. Check the path.")
-    with reading(path):
-        return icechunk.Repository.open(icechunk.local_filesystem_storage(str(path)))
+    if not place.holds_store():
+        raise StoreNotFoundError(f"'{place}' is no sample store. Check the path.")
+    with reading(place):
+        return Repository(place, icechunk.Repository.open(place.storage()))
 
 
-def versions(path: Path, repository: icechunk.Repository) -> list[VersionInfo]:
-    """Every committed version, newest first."""
-    with reading(path):
-        return [
-            VersionInfo(
-                snapshot.id,
-                snapshot.written_at.astimezone(UTC),
-                snapshot.message,
-                str(snapshot.metadata["content_hash"]),
-            )
-            for snapshot in repository.ancestry(branch=BRANCH)
-            if "content_hash" in snapshot.metadata
-        ]
+def open_or_create_repository(place: Place) -> Repository:
+    """The repository at a place, made where there is none."""
+    with writing(place):
+        return Repository(place, icechunk.Repository.open_or_create(place.storage()))
 
 
-def has_version(path: Path) -> bool:
-    """Whether a store with a finished version is at a path."""
-    return _is_repository(path) and bool(versions(path, open_repository(path)))
+def has_version(place: Place) -> bool:
+    """Whether a store with a finished version is at a place."""
+    return place.holds_store() and open_repository(place).current() is not None
 
 
-def is_unfinished(path: Path) -> bool:
-    """An empty folder, or a repository whose first build was stopped before any commit.
+def is_unfinished(place: Place) -> bool:
+    """Nothing in it, or a repository whose first build was stopped before it was finished.
 
     A repository with commits that are not ours belongs to somebody else.
     """
-    if not _is_repository(path):
-        return path.is_dir() and not os.listdir(path)  # noqa: PTH208
-    repository = open_repository(path)
-    with reading(path):
-        only_root = all(one.parent_id is None for one in repository.ancestry(branch=BRANCH))
-        return only_root and set(repository.list_branches()) == {BRANCH}
+    if not place.holds_store():
+        return place.is_container() and next(place.names(), None) is None
+    return open_repository(place).belongs_to_nobody_else()
 
 
-def _is_repository(path: Path) -> bool:
-    return path.is_dir() and ((path / "refs").is_dir() or (path / "repo").is_file())
+def check_tag(name: str) -> str:
+    """The name itself, if a version can have it.
+
+    Raises:
+        SettingsError: it has other signs than a name, or would be taken for a version's id.
+    """
+    if not _TAG_NAME.fullmatch(name) or _VERSION.fullmatch(name):
+        raise SettingsError(
+            f"'{name}' is no tag. Allowed: letters, digits, '.', '_' and '-', up to 64 of them, "
+            "the first a letter or digit, and not like a version's id."
+        )
+    return name
 
 
-def is_there(path: Path, refusal: type[StoreError]) -> bool:
-    """Whether anything is at a path, a broken link included."""
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except (OSError, ValueError) as error:
-        raise refusal(f"No sample store can be at '{path}': {_first_line(error)}.") from error
-    return True
+def _version_info(snapshot: Any) -> VersionInfo | None:
+    metadata = snapshot.metadata
+    if "content_hash" not in metadata:
+        return None
+    parent = metadata.get("parent")
+    return VersionInfo(
+        snapshot.id,
+        snapshot.written_at.astimezone(UTC),
+        snapshot.message,
+        str(metadata["content_hash"]),
+        None if parent is None else str(parent),
+    )
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(place: Place) -> Iterator[None]:
     """Whatever goes wrong while reading inside this block is a StoreDamagedError."""
     try:
         yield
@@ -112,37 +309,21 @@ def reading(path: Path) -> Iterator[None]:
     # Damaged metadata may parse into anything, so that Zarr trips over it anywhere.
     except Exception as error:
         raise StoreDamagedError(
-            f"The sample store '{path}' is damaged or unreadable: {_first_line(error)}. Check the "
+            f"The sample store '{place}' is damaged or unreadable: {first_line(error)}. Check the "
             "disk, take an older version or a copy, or build it again in another folder."
         ) from error
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A write that the file system refuses inside this block is a StoreWriteError."""
+def writing(place: Place) -> Iterator[None]:
+    """A write that is refused inside this block is a StoreWriteError."""
     try:
         yield
     except (icechunk.IcechunkError, OSError) as error:
-        free = _free_bytes(path) / 1e6
+        free = place.free_bytes()
+        room = "" if free is None else f" ({free / 1e6:,.0f} MB free there)"
         raise StoreWriteError(
-            f"Cannot write the sample store '{path}' ({free:,.0f} MB free there): "
-            f"{_first_line(error)}. Nothing was committed. Free some space, check the permissions, "
-            "or give another --store; then build again."
+            f"Cannot write the sample store '{place}'{room}: {first_line(error)}. Nothing was "
+            "committed. Free some space, check the permissions, or give another --store; then run "
+            "the command again."
         ) from error
-
-
-def _free_bytes(path: Path) -> int:
-    for place in (path.absolute(), *path.absolute().parents):
-        try:
-            return shutil.disk_usage(place).free
-        except OSError:
-            continue
-    return 0
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong, without the frames and drawings that Icechunk adds."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = [line.strip(" |│╰╭-▶→×") for line in str(error).splitlines() if line.strip()]
-    return lines[0].removeprefix("x ").rstrip(".") if lines else type(error).__name__

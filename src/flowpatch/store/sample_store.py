@@ -7,36 +7,46 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import icechunk
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from flowpatch.errors import StoreDamagedError, StoreNotFoundError
+from flowpatch.errors import StoreDamagedError
+from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
-from flowpatch.series.statistics import Statistics, StepMoments
-from flowpatch.store.arrays import ATTRIBUTE, TIME_ARRAYS, key_array_names
+from flowpatch.series.statistics import Statistics
+from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
 from flowpatch.store.chunks import is_readable, read_steps
+from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest
-from flowpatch.store.repository import VersionInfo, open_repository, reading, versions
+from flowpatch.store.place import Place, place_of
+from flowpatch.store.repository import Repository, VersionInfo, open_repository, reading
 from flowpatch.time_axis import TimeAxis
+
+_WIDTHS = {"cause": len(COUNTED_BY_DAY) + 2, "extreme": 2}
+"""Of the ledger's arrays: records by cause, zeros and negatives; the lowest and highest value."""
 
 
 class SampleStore:
     """One fixed version of a sample store, read only."""
 
-    def __init__(self, path: Path, repository: icechunk.Repository, version: str) -> None:
-        self.path = path
+    def __init__(self, repository: Repository, version: str) -> None:
+        self.place = repository.place
         self.version = version
         self._repository = repository
-        with reading(path):
-            self._session = repository.readonly_session(snapshot_id=version)
+        with reading(self.place):
+            self._session = repository.session(version)
             self._group = zarr.open_group(self._session.store, mode="r")
             content: Any = self._group.attrs.get(ATTRIBUTE)
         if not isinstance(content, dict):
-            raise StoreDamagedError(f"Version {version} of '{path}' has no manifest.")
-        self.manifest = Manifest.from_json(content, str(path))
+            raise StoreDamagedError(f"Version {version} of '{self.place}' has no manifest.")
+        self.manifest = Manifest.from_json(content, str(self.place))
+
+    @property
+    def path(self) -> Path | str:
+        """Where it lies, as `open_store` takes it."""
+        return self.place.path
 
     @property
     def axis(self) -> TimeAxis:
@@ -66,9 +76,18 @@ class SampleStore:
         )
 
     @cached_property
-    def moments(self) -> StepMoments:
-        """Count, mean and squared deviation of each step."""
-        return StepMoments(*(self._array(f"step_{name}") for name in ("count", "mean", "m2")))
+    def observed_at(self) -> NDArray[np.int64]:
+        """(T,) observed nodes of each step."""
+        return self._array("step_count")
+
+    @cached_property
+    def ledger(self) -> Ledger | None:
+        """What is known of every step, day and node; None in a store of format 1."""
+        with reading(self.place):
+            if not all(name in self._group for name in LEDGER_DIMENSIONS):
+                return None
+        arrays = {name: self._array(name) for name in LEDGER_DIMENSIONS}
+        return Ledger.of_arrays(arrays, list(self.manifest.day_hashes))
 
     @property
     def zarr_store(self) -> Any:
@@ -82,20 +101,20 @@ class SampleStore:
             StoreDamagedError: a chunk is missing or does not decode.
         """
         first, stop, _ = slice(first_step, stop_step).indices(self.axis.length)
-        with reading(self.path):
+        with reading(self.place):
             return read_steps(self._open_array("value"), first, max(first, stop))
 
     def versions(self) -> list[VersionInfo]:
         """Every committed version, newest first."""
-        return versions(self.path, self._repository)
+        return self._repository.versions()
 
     def bytes_on_disk(self) -> int:
-        """Size of everything in the store's folder, all versions together."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        """Size of everything in the store, all versions together."""
+        return self.place.total_bytes()
 
     def _array(self, name: str) -> NDArray[Any]:
         """Any array but the values, whole."""
-        with reading(self.path):
+        with reading(self.place):
             array = self._open_array(name)
             # Zarr reads a chunk that is not there as empty; here every chunk was written.
             missing = array.nchunks - array.nchunks_initialized
@@ -111,7 +130,7 @@ class SampleStore:
             or (name == "value" and not is_readable(array))
         ):
             raise StoreDamagedError(
-                f"'{name}' in '{self.path}' is not the array that its manifest tells of. Take "
+                f"'{name}' in '{self.place}' is not the array that its manifest tells of. Take "
                 "an older version or a copy, or build it again in another folder."
             )
         return array
@@ -120,27 +139,21 @@ class SampleStore:
         steps, nodes = self.axis.length, self.manifest.nodes
         if name == "value":
             return steps, nodes
-        return (steps,) if name in TIME_ARRAYS else (nodes,)
+        lengths = {"time": steps, "day": self.axis.days, "node": nodes, **_WIDTHS}
+        return tuple(lengths[dimension] for dimension in LEDGER_DIMENSIONS.get(name, ("node",)))
 
 
-def open_store(path: str | Path, version: str | None = None) -> SampleStore:
-    """Opens a version of a sample store, by default the newest.
+def open_store(path: str | Path | Place, version: str | None = None) -> SampleStore:
+    """Opens a version of a sample store, by default the current one.
+
+    Args:
+        path: its folder, or `s3://BUCKET/PATH`.
+        version: a version's id, the beginning of one, or a tag.
 
     Raises:
         StoreNotFoundError: no store, no finished version, or no such version.
         StoreFormatError: a newer flowpatch wrote it.
         StoreDamagedError: a part of it is missing or does not decode.
     """
-    path = Path(path)
-    repository = open_repository(path)
-    known = [info.version for info in versions(path, repository)]
-    if not known:
-        raise StoreNotFoundError(
-            f"'{path}' has no finished version: its first build was stopped. Build it again with "
-            "flowpatch preprocess."
-        )
-    if version is not None and version not in known:
-        raise StoreNotFoundError(
-            f"'{path}' has no version '{version}'. Versions there: {', '.join(known)}."
-        )
-    return SampleStore(path, repository, version or known[0])
+    repository = open_repository(place_of(path))
+    return SampleStore(repository, repository.find(version).version)

@@ -1,35 +1,66 @@
-"""StoreWriter: blocks in, one commit, and nothing to see before it."""
+"""StoreWriter: days in, one commit, and nothing for readers to see before it.
 
-import shutil
-from contextlib import ExitStack
+    writer.stretch(first, stop)    steps that are written now, in order of time
+    writer.write(step, values)     whole days of them
+    writer.keep()                  what is written survives this process, for one that resumes
+    writer.commit(...)             the new version, at once
+
+A version is built from nothing, or on a base: the version before it, of which some days are written
+anew. How arrays are cut is in `arrays.py`, what a draft remembers in `draft.py`, how values come to
+another axis or other nodes in `carrying.py`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import icechunk
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from flowpatch.errors import StoreExistsError, StoreWriteError
-from flowpatch.series.dense import RecordCounts
+from flowpatch.errors import (
+    ColumnError,
+    NodeTableError,
+    PeriodError,
+    RecordError,
+    SettingsError,
+    StoreDamagedError,
+    StoreDraftError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreWriteError,
+)
+from flowpatch.series.dense import COUNTED_BY_DAY, DayCounts, RecordCounts
 from flowpatch.series.nodes import NodeTable
-from flowpatch.series.quality import Quality
+from flowpatch.series.quality import Quality, QualityScan
 from flowpatch.series.splits import Splits
-from flowpatch.series.statistics import StepMoments
+from flowpatch.store import draft as drafts
 from flowpatch.store.arrays import (
     ATTRIBUTE,
     COMPRESSOR,
+    LEDGER_DIMENSIONS,
     block_days,
     chunk_steps,
-    hash_values,
     key_array_names,
 )
-from flowpatch.store.lock import writer_lock
+from flowpatch.store.carrying import Positions, move_steps, spread
+from flowpatch.store.chunks import read_steps
+from flowpatch.store.draft import Draft, Origin
+from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest, hash_content
-from flowpatch.store.repository import BRANCH, has_version, is_there, is_unfinished, writing
+from flowpatch.store.place import Place, place_of
+from flowpatch.store.repository import (
+    has_version,
+    is_unfinished,
+    open_or_create_repository,
+    reading,
+    writing,
+)
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.time_axis import TimeAxis
 
@@ -40,45 +71,66 @@ EVERY_CHUNK: Any = {"write_empty_chunks": True}
 
 
 class StoreWriter:
-    """Writes one new version of a store: blocks in any order, then `commit`.
+    """Writes one new version of a store, as a context manager.
 
-    Used as a context manager. Left without a commit, it leaves no new version, and no folder
-    where there was none before.
+    Left by an error it leaves no new version. What `keep` has made safe then stays beside the
+    versions, for a writer of the same origin that resumes, unless the error is one that would come
+    again; with nothing kept, no folder is left where there was none.
+
+    Args:
+        place: where the store is, or will be.
+        axis: the steps of the series.
+        nodes: its nodes.
+        origin: what the version is made from.
+        overwrite: a store that is there gets a new version, built from nothing.
+        base: the current version of the store, whose days serve where none are written.
+        resume: go on with what a writer of the same origin left, if one did.
 
     Raises:
-        StoreExistsError: a store, or something else, is at the path, and `overwrite` is off.
-        StoreLockedError: another process is writing it.
-        StoreWriteError: the file system refused a write.
+        StoreExistsError: a store, or something else, is at the place, and nobody spoke of it.
+        StoreLockedError: another process is writing it, or has written it since `base` was opened.
+        StoreDraftError: what is to be resumed is of another origin.
+        StoreWriteError: a write was refused.
     """
 
-    def __init__(self, path: Path, axis: TimeAxis, nodes: NodeTable, *, overwrite: bool) -> None:
-        self.path, self.axis, self.nodes = path, axis, nodes
-        self.moments = StepMoments.empty(axis.length)
-        self._overwrite = overwrite
-        self._day_hashes: list[str] = [""] * axis.days
-        self._committed = False
+    def __init__(
+        self,
+        place: str | Path | Place,
+        axis: TimeAxis,
+        nodes: NodeTable,
+        origin: Origin,
+        *,
+        overwrite: bool = False,
+        base: SampleStore | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.place, self.axis, self.nodes = place_of(place), axis, nodes
+        self._origin, self._overwrite, self._resume = origin, overwrite, resume
+        self._base = None if base is None else _Base.of(base, axis, nodes)
+        self._safe = Draft(origin, {}, {})
+        self._written = dict[int, str]()
 
     @property
     def block_steps(self) -> int:
-        """Blocks start at multiples of this many steps; only the last may be shorter."""
+        """Blocks that begin at multiples of this many steps fill whole chunks."""
         return block_days(self.axis, len(self.nodes)) * self.axis.steps_a_day
 
     def __enter__(self) -> "StoreWriter":
-        with writing(self.path):
-            self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.place):
+            self.place.prepare()
         with ExitStack() as stack:
-            stack.enter_context(writer_lock(self.path))
-            check_free(self.path, overwrite=self._overwrite)
-            if not has_version(self.path):
-                # Nothing is there, or what a build left that was killed: start from nothing.
-                shutil.rmtree(self.path, ignore_errors=True)
-                stack.callback(self._remove_unless_committed)
-            with writing(self.path):
-                storage = icechunk.local_filesystem_storage(str(self.path))
-                repository = icechunk.Repository.open_or_create(storage)
-                self._session = repository.writable_session(BRANCH)
-                self._group = zarr.create_group(self._session.store, overwrite=True)
-                self._value = self._create_arrays()
+            stack.enter_context(self.place.writer_lock())
+            if self._base is None:
+                check_free(self.place, overwrite=self._overwrite)
+            self._is_first = not has_version(self.place)
+            if self._is_first and not self._resume and self.place.exists(StoreWriteError):
+                # Empty, or what a build left that was stopped: start from nothing.
+                with writing(self.place):
+                    self.place.remove()
+            self._is_begun = not self.place.exists(StoreWriteError)
+            stack.push(self._leave_draft)
+            self._repository = open_or_create_repository(self.place)
+            self._open()
             self._leave = stack.pop_all()
         return self
 
@@ -88,50 +140,131 @@ class StoreWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave.close()
+        self._leave.__exit__(kind, error, traceback)
 
-    def _remove_unless_committed(self) -> None:
-        if not self._committed:
-            shutil.rmtree(self.path, ignore_errors=True)
+    def _leave_draft(
+        self, _kind: Any, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        """Removes what nobody can go on with."""
+        if not self._is_begun or (self._safe.day_hashes and not _would_come_again(error)):
+            return
+        # What went wrong is told already; this may fail for the same reason.
+        with suppress(Exception):
+            if self._is_first:
+                self.place.remove()
+            else:
+                self._repository.drop_draft()
 
-    def write(self, first_step: int, values: NDArray[np.float32]) -> None:
-        """Writes the (S, N) values of whole blocks that begin at `first_step`."""
-        stop = first_step + len(values)
-        whole = stop % self.block_steps == 0 or stop == self.axis.length
-        if first_step % self.block_steps or not (0 <= first_step < stop <= self.axis.length):
-            raise ValueError(f"a block starts at a multiple of {self.block_steps} steps")
-        if not whole or values.shape[1] != len(self.nodes):
-            raise ValueError(
-                f"a block is ({self.block_steps}, {len(self.nodes)}), the last shorter"
-            )
-        with writing(self.path):
-            self._value[first_step : first_step + len(values)] = values
-        self.moments.set(first_step, values)
-        for offset in range(0, len(values), self.axis.steps_a_day):
-            day = values[offset : offset + self.axis.steps_a_day]
-            self._day_hashes[(first_step + offset) // self.axis.steps_a_day] = hash_values(day)
+    @property
+    def safe_days(self) -> int:
+        """How many days would survive this process."""
+        return len(self._safe.day_hashes)
+
+    def is_safe(self, first_step: int, stop_step: int) -> bool:
+        """Whether all days of these steps were written before: `take_over` takes them."""
+        days = range(*self._days(first_step, stop_step))
+        return all(day in self._safe.day_hashes for day in days)
+
+    @contextmanager
+    def stretch(self, first_step: int, stop_step: int) -> Iterator[None]:
+        """All days of these steps are written inside this block, in order of time.
+
+        On a base, one stretch may follow another where a day between them is left as it is.
+        """
+        base = self._base
+        if base is None or base.ledger is None:
+            self._scan.begin(np.empty((0, len(self.nodes)), dtype=np.float32))
+            yield
+            return
+        reach = self._scan.reach_steps
+        self._scan.begin(base.read(first_step - reach, first_step))
+        for begin in range(first_step, stop_step, self.block_steps):
+            end = min(stop_step, begin + self.block_steps)
+            self._scan.forget(begin, base.read(begin, end))
+        behind = base.read(stop_step, stop_step + reach)
+        self._scan.forget_behind(behind)
+        self._scan.begin(base.read(max(0, first_step - reach), first_step))
+        yield
+        self._scan.add_behind(behind)
+
+    def write(
+        self, first_step: int, values: NDArray[np.float32], counts: DayCounts | None = None
+    ) -> None:
+        """Writes the (S, N) values of whole days from `first_step` on.
+
+        `counts` are the records of each of those days, by default one for each value.
+        """
+        first, stop = self._check(first_step, values)
+        with writing(self.place):
+            for day, end in self._changed(first, self._look(first_step, values)):
+                steps = slice(day * self.axis.steps_a_day, end * self.axis.steps_a_day)
+                self._value[steps] = values[steps.start - first_step : steps.stop - first_step]
+        self._ledger.day_counts[first:stop] = (
+            self._one_each(first, stop) if counts is None else counts
+        )
+
+    def take_over(self, first_step: int, stop_step: int) -> None:
+        """Looks at days as they lie in the version already: safe ones, or those of the base.
+
+        Raises:
+            StoreDraftError: days that are safe are not what was written.
+        """
+        first, _ = self._days(first_step, stop_step)
+        with reading(self.place):
+            values = read_steps(self._value, first_step, stop_step)
+        for day, found in enumerate(self._look(first_step, values), start=first):
+            if self._safe.day_hashes.get(day, found) != found:
+                raise StoreDraftError(
+                    f"What a stopped build left in '{self.place}' is damaged: day {day + 1} is not "
+                    "what was written. Run the command without --resume."
+                )
+            self._ledger.day_hashes[day] = found
+            if day in self._safe.day_counts:
+                self._ledger.day_counts[day] = self._safe.day_counts[day]
+
+    def keep(self) -> None:
+        """Makes all days that were written safe: they outlive this process."""
+        for day, known in self._written.items():
+            self._safe.day_hashes[day] = known
+            self._safe.day_counts[day] = self._ledger.day_counts[day].tolist()
+        self._written.clear()
+        with writing(self.place):
+            self._group.attrs[drafts.ATTRIBUTE] = self._safe.to_json()
+            self._session.commit(f"{len(self._safe.day_hashes)} days are safe", {"draft": True})
+            self._open_session()
+
+    def quality(self) -> Quality:
+        """What is odd about the series, all its days together."""
+        return self._scan.quality()
+
+    def counts(self) -> RecordCounts:
+        """Where the records of all days went."""
+        return self._ledger.counts()
 
     def commit(
         self,
         *,
-        recipe: dict[str, Any],
-        source: dict[str, Any],
         input_len: int,
         output_len: int,
         counts: RecordCounts,
         nodes_without_coordinates: int,
-        quality: Quality,
         splits: Splits,
+        source: dict[str, Any] | None = None,
     ) -> SampleStore:
-        """Makes everything written the newest version, at once, and opens it."""
-        if "" in self._day_hashes:
-            raise ValueError(f"day {self._day_hashes.index('')} was not written")
-        statistics = self.moments.statistics(*splits.bounds("train"))
-        content_hash = hash_content(self.axis, self.nodes, splits, statistics, self._day_hashes)
+        """Makes everything written the current version, at once, and opens it.
+
+        `source` is kept in place of the origin's, where more is known of it now.
+        """
+        ledger = self._ledger
+        if "" in ledger.day_hashes:
+            raise ValueError(f"day {ledger.day_hashes.index('')} was not written")
+        statistics = ledger.moments.statistics(*splits.bounds("train"))
+        parent = self._origin.base or self._current_version()
         manifest = Manifest(
             code_version=installed_version("flowpatch"),
-            recipe=recipe,
-            source=source,
+            parent=parent,
+            recipe=self._origin.recipe,
+            source=source or self._origin.source,
             axis=self.axis,
             key_columns=self.nodes.key_columns,
             nodes=len(self.nodes),
@@ -139,27 +272,145 @@ class StoreWriter:
             output_len=output_len,
             counts=counts,
             nodes_without_coordinates=nodes_without_coordinates,
-            quality=quality,
+            quality=self.quality(),
             splits=splits,
             statistics=statistics,
-            day_hashes=tuple(self._day_hashes),
-            content_hash=content_hash,
+            day_hashes=tuple(ledger.day_hashes),
+            content_hash=hash_content(self.axis, self.nodes, splits, statistics, ledger.day_hashes),
         )
-        period = f"{self.axis.start} to {self.axis.stop}"
-        with writing(self.path):
-            for name in ("count", "mean", "m2"):
-                self._put(f"step_{name}", ("time",), getattr(self.moments, name))
+        with writing(self.place):
+            for name, values in ledger.to_arrays().items():
+                self._put(name, LEDGER_DIMENSIONS[name], values)
             self._group.attrs[ATTRIBUTE] = manifest.to_json()
-            version = self._session.commit(
-                f"{len(self.nodes)} nodes, {period}", metadata={"content_hash": content_hash}
-            )
-        self._committed = True
-        return open_store(self.path, version)
+            if drafts.ATTRIBUTE in self._group.attrs:
+                del self._group.attrs[drafts.ATTRIBUTE]
+            period = f"{self.axis.start} to {self.axis.stop}"
+            metadata = {"content_hash": manifest.content_hash, "parent": parent}
+            version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata)
+        self._repository.publish_draft()
+        self._is_begun = False
+        return open_store(self.place, version)
 
-    def _create_arrays(self) -> Any:
-        """Everything but the blocks; returns the array of values."""
+    def _current_version(self) -> str | None:
+        current = self._repository.current()
+        return None if current is None else current.version
+
+    def _open(self) -> None:
+        """Begins, or goes on."""
+        base = self._base
+        if base is not None and self._current_version() != base.store.version:
+            raise StoreLockedError(
+                f"'{self.place}' was written by another process a moment ago. Run the command "
+                "again: it starts from what is there now."
+            )
+        known = None if base is None else base.ledger
+        self._ledger = known or Ledger.empty(self.axis, len(self.nodes))
+        self._scan = QualityScan(self.axis, len(self.nodes), self._ledger.findings)
+        found = self._left_behind() if self._resume else None
+        self._is_begun = True
+        if found is None:
+            with writing(self.place):
+                self._begin(base)
+        else:
+            self._safe = found
+            with writing(self.place):
+                self._open_session()
+
+    def _begin(self, base: "_Base | None") -> None:
+        """A draft from nothing, or from what the base holds."""
+        self._repository.begin_draft()
+        self._session = self._repository.draft_session()
+        if base is None:
+            self._group = zarr.create_group(self._session.store, overwrite=True)
+            self._value = self._create_value()
+        else:
+            self._group = zarr.open_group(self._session.store, mode="a")
+            self._value = self._carry(base)
+        if base is None or base.has_other_nodes:
+            self._put_nodes()
+        self._put_time()
+
+    def _left_behind(self) -> Draft | None:
+        """The draft that another writer of the same origin left, if it left any day."""
+        snapshot = self._repository.draft()
+        if snapshot is None:
+            return None
+        with reading(self.place):
+            group = zarr.open_group(self._repository.session(snapshot).store, mode="r")
+            content = group.attrs.get(drafts.ATTRIBUTE)
+        if content is None:
+            return None
+        draft = Draft.from_json(content, str(self.place))
+        if different := draft.origin.differences(self._origin):
+            raise StoreDraftError(
+                f"What a stopped build left in '{self.place}' is of another origin: "
+                f"{', '.join(different)} differ. Give the same settings, or run the command "
+                "without --resume to begin anew."
+            )
+        return draft
+
+    def _open_session(self) -> None:
+        self._session = self._repository.draft_session()
+        self._group = zarr.open_group(self._session.store, mode="a")
+        value: Any = self._group["value"]
+        self._value = value
+
+    def _carry(self, base: "_Base") -> Any:
+        """The array of values, with those of the base where they belong now."""
+        value: Any = self._group["value"]
+        try:
+            if base.columns is None and move_steps(value, base.steps, self.axis.length):
+                return value
+        except ValueError as error:
+            raise StoreDamagedError(f"'{self.place}' is damaged: {error}.") from error
+        columns = np.arange(len(self.nodes)) if base.columns is None else base.columns
+        value = self._create_value(overwrite=True)
+        first, stop = base.steps, base.steps + base.store.axis.length
+        spread(base.read, value, max(0, first), stop, columns, self.block_steps)
+        return value
+
+    def _check(self, first_step: int, values: NDArray[np.float32]) -> tuple[int, int]:
+        """First and stop day of values that may be written."""
+        stop_step, a_day = first_step + len(values), self.axis.steps_a_day
+        inside = 0 <= first_step < stop_step <= self.axis.length
+        if first_step % a_day or stop_step % a_day or not inside:
+            raise ValueError(f"steps {first_step} to {stop_step} are no whole days of the axis")
+        if values.shape[1] != len(self.nodes):
+            raise ValueError(f"{values.shape[1]} columns are not the {len(self.nodes)} nodes")
+        return self._days(first_step, stop_step)
+
+    def _days(self, first_step: int, stop_step: int) -> tuple[int, int]:
+        return first_step // self.axis.steps_a_day, stop_step // self.axis.steps_a_day
+
+    def _look(self, first_step: int, values: NDArray[np.float32]) -> list[str]:
+        """Looks at the values of whole days; gives their hashes."""
+        self._scan.add(first_step, values)
+        return self._ledger.look(self.axis, first_step, values)
+
+    def _changed(self, first_day: int, hashes: list[str]) -> Iterator[tuple[int, int]]:
+        """First and stop day of each run of days that are not in the store as they are."""
+        run: int | None = None
+        for day, known in enumerate([*hashes, ""], start=first_day):
+            is_changed = bool(known) and self._ledger.day_hashes[day] != known
+            if is_changed and run is None:
+                run = day
+            elif not is_changed and run is not None:
+                yield run, day
+                run = None
+            if known:
+                self._ledger.day_hashes[day] = self._written[day] = known
+
+    def _one_each(self, first_day: int, stop_day: int) -> DayCounts:
+        observed_at = self._ledger.findings.observed_at.reshape(self.axis.days, -1)
+        counts = np.zeros((stop_day - first_day, len(COUNTED_BY_DAY)), dtype=np.int64)
+        for cause in ("read", "used"):
+            counts[:, COUNTED_BY_DAY.index(cause)] = observed_at[first_day:stop_day].sum(axis=1)
+        return counts
+
+    def _create_value(self, *, overwrite: bool = False) -> Any:
+        """The array of values, empty."""
         names = key_array_names(self.nodes.key_columns)
-        value = self._group.create_array(
+        return self._group.create_array(
             "value",
             shape=(self.axis.length, len(self.nodes)),
             dtype="float32",
@@ -169,7 +420,10 @@ class StoreWriter:
             dimension_names=("time", "node"),
             config=EVERY_CHUNK,
             attributes={"coordinates": " ".join(["latitude", "longitude", *names[1:], *names[:1]])},
+            overwrite=overwrite,
         )
+
+    def _put_time(self) -> None:
         since = {
             "units": f"minutes since {str(self.axis.start).replace('T', ' ')}:00",
             "calendar": "proleptic_gregorian",
@@ -177,13 +431,15 @@ class StoreWriter:
         }
         minutes = np.arange(self.axis.length, dtype=np.int64) * self.axis.step_minutes
         self._put("time", ("time",), minutes, since)
+
+    def _put_nodes(self) -> None:
+        names = key_array_names(self.nodes.key_columns)
         self._put("node", ("node",), self.nodes.labels)
         if len(names) > 1:
             for name, column in zip(names, self.nodes.keys, strict=True):
                 self._put(name, ("node",), column)
         self._put("latitude", ("node",), self.nodes.latitude, {"units": "degrees_north"})
         self._put("longitude", ("node",), self.nodes.longitude, {"units": "degrees_east"})
-        return value
 
     def _put(
         self,
@@ -200,25 +456,81 @@ class StoreWriter:
             config=EVERY_CHUNK,
             dimension_names=dimensions,
             attributes=attributes or {},
+            overwrite=True,
         )
         array[:] = values
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Makes sure that a store may be written at `path`, before any work is done for it.
+@dataclass(frozen=True)
+class _Base:
+    """The version before, as the new one sees it.
+
+    `steps` is where its step 0 lies on the new axis, `columns` where its nodes lie among the new
+    ones, None where they are the same. `ledger` is None where every day is looked at anew.
+    """
+
+    store: SampleStore
+    steps: int
+    columns: Positions | None
+    has_other_nodes: bool
+    ledger: Ledger | None
+
+    @classmethod
+    def of(cls, store: SampleStore, axis: TimeAxis, nodes: NodeTable) -> "_Base":
+        steps = axis.step_of(store.axis.start)
+        columns = store.nodes.positions_in(nodes)
+        is_same = len(nodes) == len(columns) and bool((np.diff(columns) == 1).all())
+        ledger = store.ledger if is_same else None
+        return cls(
+            store,
+            steps,
+            None if is_same else columns,
+            nodes.fingerprint() != store.nodes.fingerprint(),
+            None if ledger is None else ledger.moved(axis, steps // axis.steps_a_day),
+        )
+
+    def read(self, first_step: int, stop_step: int) -> NDArray[np.float32]:
+        """(S, N) values of steps of the new axis, without those that the version does not have."""
+        first = max(0, first_step - self.steps)
+        return self.store.read(first, max(first, stop_step - self.steps))
+
+
+def _would_come_again(error: BaseException | None) -> bool:
+    """Whether going on would end the same way: it is the data or a setting that is wrong."""
+    wrong = (SettingsError, RecordError, NodeTableError, ColumnError, PeriodError, StoreDraftError)
+    return error is None or isinstance(error, wrong)
+
+
+def publish_finished(place: Place) -> None:
+    """A version whose writer died between its commit and what makes it the current one is made so.
+
+    Raises:
+        StoreLockedError: another process is writing it.
+    """
+    if not place.holds_store():
+        return
+    with place.writer_lock():
+        repository = open_or_create_repository(place)
+        if repository.finished_draft() is not None:
+            repository.publish_draft()
+
+
+def check_free(place: str | Path | Place, *, overwrite: bool) -> None:
+    """Makes sure that a store may be written at a place, before any work is done for it.
 
     Raises:
         StoreExistsError: a store, or something that is no store, is there.
     """
-    if not is_there(path, StoreWriteError):
+    place = place_of(place)
+    if not place.exists(StoreWriteError):
         return
-    if has_version(path):
+    if has_version(place):
         if not overwrite:
             raise StoreExistsError(
-                f"A sample store is already at '{path}'. Give another --store, or --overwrite to "
-                "write a new version of it."
+                f"A sample store is already at '{place}'. Give another --store, or --overwrite to "
+                "write a new version of it, or bring it up to date: flowpatch update."
             )
-    elif not is_unfinished(path):
+    elif not is_unfinished(place):
         raise StoreExistsError(
-            f"'{path}' exists and is no sample store. Give another --store; nothing was touched."
+            f"'{place}' exists and is no sample store. Give another --store; nothing was touched."
         )

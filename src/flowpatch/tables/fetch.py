@@ -36,10 +36,11 @@ from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.patience import Patience
 from flowpatch.maxcompute.reading import Reader, RowRange
 from flowpatch.progress import say, track
-from flowpatch.series.dense import RecordCounts
-from flowpatch.series.quality import QualityScan
 from flowpatch.series.splits import Splits
+from flowpatch.store.address import is_bucket_address
+from flowpatch.store.draft import Origin
 from flowpatch.store.lock import writer_lock
+from flowpatch.store.place import Place, place_of
 from flowpatch.store.repository import has_version
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter
@@ -63,7 +64,7 @@ def fetch(
     settings: FetchSettings,
     *,
     workers: int,
-    store: Path | None = None,
+    store: str | Path | None = None,
     preprocess_hint: str = "flowpatch preprocess",
 ) -> SampleStore:
     """The store of a sample table: from the cache where the table is as it was, else rebuilt.
@@ -91,13 +92,12 @@ def fetch(
             f"{error}\nIf the samples were never made, make them: {preprocess_hint}"
         ) from None
     _check_columns(info)
-    place = (store or cached_store(connection, info, metadata)).absolute()
+    place = place_of(store or cached_store(connection, info, metadata))
     if has_version(place):
         _check_same(place, info)
         say(f"{table.address} is as it was: samples come from '{place}', none are read anew")
         return open_store(place)
-    # Named after the table's state: cells of two states must never meet in one folder.
-    folder = place.with_name(f".{place.name}.{_key(connection, info, metadata)}.partial")
+    folder = _partial_folder(place, _key(connection, info, metadata))
     folder.mkdir(parents=True, exist_ok=True)
     with writer_lock(folder), noting_interruption() as interruption:
         fetching = _Fetching(connection, patience, info, metadata, folder, interruption, workers)
@@ -113,6 +113,17 @@ def fetch(
         found = _write(place, rebuilding, axis, splits, metadata, info)
         shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _partial_folder(place: Place, key: str) -> Path:
+    """Where rows that have come are kept: beside a store in a folder, else in the cache.
+
+    Named after the table's state: cells of two states must never meet in one folder.
+    """
+    beside = (
+        cache_folder() if is_bucket_address(place.address) else Path(place.path).absolute().parent
+    )
+    return beside / f".{place.name}.{key}.partial"
 
 
 def _settled(describe: Callable[[], TableInfo]) -> TableInfo:
@@ -239,7 +250,7 @@ class _Done:
         return json.dumps([part, row_range.start, row_range.count])
 
 
-def _check_same(place: Path, info: TableInfo) -> None:
+def _check_same(place: Place, info: TableInfo) -> None:
     """In the cache the name tells; a place of the user's own may hold anything."""
     source = open_store(place).manifest.source
     if source != _source(info):
@@ -292,7 +303,7 @@ def _check_overlaps(rebuilding: Rebuilding, table: TableName, settings: FetchSet
 
 
 def _write(
-    place: Path,
+    place: Place,
     rebuilding: Rebuilding,
     axis: TimeAxis,
     splits: Splits,
@@ -303,23 +314,23 @@ def _write(
     unseen = int(rebuilding.unseen()[splits.first : splits.stop].sum())
     if unseen:
         say(f"{unseen:,} of {splits.stop - splits.first:,} steps are in no row for some nodes")
-    scan = QualityScan(axis, len(nodes))
-    with StoreWriter(place, axis, nodes, overwrite=False) as writer:
+    recipe = {"table": info.name.address, "metadata": metadata.model_dump(exclude={"nodes"})}
+    origin = Origin(recipe, _source(info), axis.to_json(), nodes.fingerprint(), base=None)
+    with (
+        StoreWriter(place, axis, nodes, origin) as writer,
+        writer.stretch(0, axis.length),
+    ):
         for first in range(0, axis.length, writer.block_steps):
-            values = rebuilding.read(first, min(first + writer.block_steps, axis.length))
-            scan.add(first, values)
-            writer.write(first, values)
-        quality = scan.finish()
-        if not quality.observed:
+            writer.write(
+                first, rebuilding.read(first, min(first + writer.block_steps, axis.length))
+            )
+        if not writer.quality().observed:
             raise SampleTableError(f"Every value in {info.name.address} is missing.")
         store = writer.commit(
-            recipe={"table": info.name.address, "metadata": metadata.model_dump(exclude={"nodes"})},
-            source=_source(info),
             input_len=metadata.input_len,
             output_len=metadata.output_len,
-            counts=RecordCounts(read=quality.observed, used=quality.observed),
+            counts=writer.counts(),
             nodes_without_coordinates=0,
-            quality=quality,
             splits=splits,
         )
     _say_content(store, metadata)
@@ -329,7 +340,7 @@ def _write(
 def _say_content(store: SampleStore, metadata: Metadata) -> None:
     held = (
         f"{len(store.nodes):,} nodes, {store.axis.length:,} steps, "
-        f"{store.manifest.quality.coverage:.1%} of cells observed, in '{store.path}'"
+        f"{store.manifest.quality.coverage:.1%} of cells observed, in '{store.place}'"
     )
     if metadata.content_hash is None:
         say(held)

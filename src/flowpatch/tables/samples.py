@@ -63,7 +63,7 @@ def node_groups(
 class RowMaker:
     """Makes the rows of samples; opens the store where it is first used, in a worker."""
 
-    store_path: Path
+    store_path: Path | str
     store_version: str
     input_len: int
     output_len: int

@@ -51,7 +51,7 @@ class StoreReference:
     @classmethod
     def of(cls, store: SampleStore) -> "StoreReference":
         """The version that is open."""
-        return cls(str(store.path.absolute()), store.version, store.manifest.content_hash)
+        return cls(store.place.absolute_address, store.version, store.manifest.content_hash)
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ class Checkpoint:
         if store.axis.steps_a_day != self.steps_a_day:
             raise RunMismatchError(
                 f"The run was trained at {1440 // self.steps_a_day}-minute steps, but "
-                f"'{store.path}' has {store.axis.step_minutes}-minute steps. Train a new run."
+                f"'{store.place}' has {store.axis.step_minutes}-minute steps. Train a new run."
             )
         if store.nodes.fingerprint() != self.nodes.fingerprint():
             raise RunMismatchError(
-                f"The run was trained on {len(self.nodes)} nodes, and '{store.path}' has "
+                f"The run was trained on {len(self.nodes)} nodes, and '{store.place}' has "
                 f"{len(store.nodes)} nodes with other keys or coordinates. Train a new run on it, "
                 "or name the store that the run was trained on."
             )

@@ -64,7 +64,7 @@ def evaluate(
     run: str | Path,
     split: SplitName = "test",
     checkpoint: CheckpointName = "best",
-    store_path: Path | None = None,
+    store_path: str | Path | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     mape_floor: float = MAPE_FLOOR,
@@ -103,7 +103,7 @@ def evaluate(
         output_len=windows.output_len,
         step_minutes=store.axis.step_minutes,
         mape_floor=mape_floor,
-        store={"path": str(store.path), "version": store.version},
+        store={"path": str(store.place), "version": store.version},
         tables=tables,
         stood_in={
             name: naive.stand_in.share()

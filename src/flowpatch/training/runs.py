@@ -11,6 +11,7 @@ from flowpatch.errors import RunMismatchError, StoreNotFoundError
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
 from flowpatch.patches.similarity import daily_profiles
+from flowpatch.store.place import place_of
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.training.checkpoint import Checkpoint, Progress, StoreReference
 from flowpatch.training.device import make_accelerator
@@ -63,7 +64,7 @@ def train(
     trainer = Trainer(folder, checkpoint, store, windows, accelerator)
     folder.create(
         {
-            "store": {"path": str(store.path), "version": store.version},
+            "store": {"path": str(store.place), "version": store.version},
             "model": model_settings.model_dump(mode="json"),
             "training": train_settings.model_dump(mode="json"),
         }
@@ -74,7 +75,7 @@ def train(
 
 def resume(
     run: str | Path,
-    store_path: Path | None = None,
+    store_path: str | Path | None = None,
     max_epoch: int | None = None,
     device: str | None = None,
 ) -> Checkpoint:
@@ -104,7 +105,7 @@ def resume(
     return trainer.fit()
 
 
-def open_trained_store(checkpoint: Checkpoint, store_path: Path | None = None) -> SampleStore:
+def open_trained_store(checkpoint: Checkpoint, store_path: str | Path | None = None) -> SampleStore:
     """The very store version that a checkpoint was trained on, wherever it lies now.
 
     Raises:
@@ -112,16 +113,16 @@ def open_trained_store(checkpoint: Checkpoint, store_path: Path | None = None) -
         RunMismatchError: what is there has other content.
     """
     reference = checkpoint.store
-    path = store_path or Path(reference.path)
-    if store_path is None and not path.exists():
+    place = place_of(store_path or reference.path)
+    if store_path is None and not place.exists(StoreNotFoundError):
         raise StoreNotFoundError(
-            f"The store that the run was trained on is no longer at '{path}'. If it was moved, say "
-            "where: flowpatch evaluate RUN --store PATH, flowpatch train PATH --resume RUN."
+            f"The store that the run was trained on is no longer at '{place}'. If it was moved, "
+            "say where: flowpatch evaluate RUN --store PATH, flowpatch train PATH --resume RUN."
         )
-    store = open_store(path, reference.version)
+    store = open_store(place, reference.version)
     if store.manifest.content_hash != reference.content_hash:
         raise RunMismatchError(
-            f"Version {reference.version} of '{path}' has other content than the run was trained "
+            f"Version {reference.version} of '{place}' has other content than the run was trained "
             "on. Name the store that it was trained on."
         )
     checkpoint.check_store(store)

@@ -266,7 +266,7 @@ def labelled_origins(store: SampleStore, windows: Windows, split: SplitName) -> 
     """
     origins = origins_of(store.splits, split, windows.input_len, windows.output_len)
     labels = slice(int(origins[0]), int(origins[-1]) + windows.output_len)
-    if not store.moments.count[labels].any():
+    if not store.observed_at[labels].any():
         raise PeriodError(
             f"The split '{split}' has no observed label to learn or judge by. Choose other ratios "
             "or another period, and build the store again."

@@ -1,0 +1,217 @@
+"""Days of a series out of the records, stretch by stretch, into a version that is being written.
+
+Peak memory is bounded by the stretch of days that is gathered at a time, not by the period.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.errors import RecordError, StoppedByUser
+from flowpatch.interruption import Interruption, StopAskedError
+from flowpatch.preprocessing.gathering import gather
+from flowpatch.preprocessing.settings import BuildSettings
+from flowpatch.progress import track
+from flowpatch.series.dense import CELL_BYTES, DayCounts, RecordCounts, Scatter, list_causes
+from flowpatch.series.quality import Quality
+from flowpatch.sources.contract import MANY_RECORDS, NodeIndex, RecordSource, Survey
+from flowpatch.store.writer import StoreWriter
+
+GATHER_BYTES = 2**30
+"""Memory for the days that are gathered in one pass over the records."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Days first .. stop of the axis, written one after another."""
+
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """Where the values of days come from.
+
+    `records` says about how many records will be read. Days that are `carried` are in the version
+    already and only looked at.
+    """
+
+    settings: BuildSettings
+    source: RecordSource
+    nodes: NodeIndex
+    records: int
+    carried: frozenset[int] = frozenset()
+
+
+def write_days(
+    gathering: Gathering, writer: StoreWriter, runs: Sequence[Run], interruption: Interruption
+) -> None:
+    """Gathers the records of some days and writes them; safe days are taken over.
+
+    Every stretch but the last is made safe as soon as it is written.
+    """
+    settings, a_day = gathering.settings, writer.axis.steps_a_day
+    longest = max((run.stop - run.first for run in runs), default=0)
+    days = min(longest, _stretch_days(gathering, writer))
+    scatter = Scatter(
+        days * a_day,
+        len(writer.nodes),
+        settings.aggregate,
+        settings.null_value,
+        day_steps=a_day,
+        many=gathering.records >= MANY_RECORDS,
+    )
+    with track("preprocess", total=gathering.records, unit="records") as task:
+
+        def after_block(records: int) -> None:
+            task.advance(records)
+            interruption.raise_if_asked()
+
+        for run in runs:
+            with writer.stretch(run.first * a_day, run.stop * a_day), _Behind() as behind:
+                for part, is_carried in _parts(run, days, gathering.carried):
+                    first, stop = part.first * a_day, part.stop * a_day
+                    if is_carried or writer.is_safe(first, stop):
+                        behind.do(partial(writer.take_over, first, stop))
+                        continue
+                    values, counts = _gather(gathering, writer, scatter, first, stop, after_block)
+                    keep = run != runs[-1] or part.stop < run.stop
+                    behind.do(partial(_write, writer, first, values, counts, keep, interruption))
+                    del values
+
+
+def _gather(
+    gathering: Gathering,
+    writer: StoreWriter,
+    scatter: Scatter,
+    first: int,
+    stop: int,
+    after_block: Callable[[int], None],
+) -> tuple[NDArray[np.float32], DayCounts]:
+    in_order = gathering.settings.aggregate == "last"
+    found = gathering.source.read_blocks(
+        gathering.nodes, writer.axis, first, stop, in_order=in_order
+    )
+    gather(found, scatter, after_block)
+    return scatter.finish(stop - first)
+
+
+def _write(
+    writer: StoreWriter,
+    first: int,
+    values: NDArray[np.float32],
+    counts: DayCounts,
+    keep: bool,
+    interruption: Interruption,
+) -> None:
+    a_day = writer.axis.steps_a_day
+    for begin in range(0, len(values), writer.block_steps):
+        interruption.raise_if_asked()
+        block = values[begin : begin + writer.block_steps]
+        days = slice(begin // a_day, (begin + len(block)) // a_day)
+        writer.write(first + begin, block, counts[days])
+    if keep:
+        writer.keep()
+
+
+class _Behind:
+    """Work done behind the back of whoever reads on: one piece at a time, in order."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, "writing")
+        self._under_way: Future[None] | None = None
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Begins the work once all before it is done; raises what that raised."""
+        self._wait()
+        self._under_way = self._worker.submit(work)
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
+
+    def __enter__(self) -> "_Behind":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._worker:
+            if error is None:
+                self._wait()
+
+
+def _stretch_days(gathering: Gathering, writer: StoreWriter) -> int:
+    """Days of as many whole blocks as fit the memory for gathering."""
+    cell_bytes = CELL_BYTES[gathering.settings.aggregate]
+    block_bytes = writer.block_steps * len(writer.nodes) * cell_bytes
+    blocks = max(1, GATHER_BYTES // block_bytes)
+    return blocks * writer.block_steps // writer.axis.steps_a_day
+
+
+def _parts(run: Run, days: int, carried: frozenset[int]) -> Iterator[tuple[Run, bool]]:
+    """The run in parts of so many days at most, either carried or not."""
+    first = run.first
+    while first < run.stop:
+        is_carried = first in carried
+        stop = first
+        while stop < min(run.stop, first + days) and (stop in carried) == is_carried:
+            stop += 1
+        yield Run(first, stop), is_carried
+        first = stop
+
+
+@contextmanager
+def stopping(writer: StoreWriter) -> Iterator[None]:
+    """A signal noted inside this block ends the command, which says how to go on.
+
+    Raises:
+        StoppedByUser: a signal came.
+    """
+    try:
+        yield
+    except StopAskedError:
+        kept = writer.safe_days
+        raise StoppedByUser(
+            f"Stopped; {kept} days are kept. Go on with them: the same command with --resume."
+            if kept
+            else "Stopped; nothing was written. Run the command again."
+        ) from None
+
+
+def account(counts: RecordCounts, survey: Survey) -> RecordCounts:
+    """The counts of all records that were surveyed, those included that no day holds."""
+    return counts + RecordCounts(
+        read=survey.records - counts.read,
+        without_time=survey.without_time,
+        out_of_period=survey.records - survey.without_time - counts.read,
+    )
+
+
+def check_observed(quality: Quality, counts: RecordCounts) -> None:
+    """Makes sure that there is any value.
+
+    Raises:
+        RecordError: there is none.
+    """
+    if not quality.observed:
+        raise RecordError(
+            f"Every value is missing: none of the {counts.read:,} records fills a cell "
+            f"({not_used(counts)}). Check --value-column, --node-columns and --null-value."
+        )
+
+
+def not_used(counts: RecordCounts) -> str:
+    """The records that fill no cell, by cause, for a message."""
+    chosen = {"out_of_period": counts.out_of_period, "null_value": counts.null_value}
+    return list_causes({**counts.dropped, **chosen})
