@@ -85,7 +85,10 @@ def _build(
         splits = _splits(settings, quality)
         store = writer.commit(
             recipe=settings.recipe(),
-            source=source.describe(),
+            source={
+                **source.describe(),
+                "parts": [part.to_json() for part in source.surveyed_parts()],
+            },
             input_len=settings.input_len,
             output_len=settings.output_len,
             counts=counts,
@@ -108,7 +111,8 @@ def _same(settings: PreprocessSettings, source: RecordSource) -> SampleStore | N
     store = open_store(settings.store)
     manifest = store.manifest
     recipe = json.loads(json.dumps(settings.recipe()))
-    same = manifest.recipe == recipe and manifest.source == source.describe()
+    described = {name: value for name, value in manifest.source.items() if name != "parts"}
+    same = manifest.recipe == recipe and described == source.describe()
     return store if same else None
 
 
