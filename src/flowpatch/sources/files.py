@@ -28,7 +28,7 @@ from flowpatch.sources.contract import (
     SourcePart,
     Survey,
 )
-from flowpatch.sources.engine import column_types, connect, reading
+from flowpatch.sources.engine import column_types, connect, name_of, reading
 from flowpatch.sources.listing import Listing, find_files
 from flowpatch.sources.node_relation import read_node_relation
 from flowpatch.sources.parts import chosen_names, sum_of, with_surveys
@@ -91,7 +91,10 @@ class FilesSource:
         found = None
         if files.format == "parquet":
             found = self._relation.surveys_by_statistics(files.sql_paths)
-        return self._readable.surveys() if found is None else found
+        if found is None:
+            found = self._readable.surveys()
+        names = {name_of(path): str(path) for path in files.paths}
+        return {names[name]: survey for name, survey in found.items()}
 
     def parts(self) -> tuple[SourcePart, ...]:
         """The files of records. See `RecordSource.parts`."""
@@ -201,7 +204,7 @@ class FilesSource:
             types,
             self.columns,
             self.records,
-            part=one_of(file_column, files.names),
+            part=one_of(file_column, [name_of(path) for path in files.paths]),
         )
         relation.check_columns()
         self._check_every_file()

@@ -47,11 +47,6 @@ class Listing:
         folders = (part for path in self.paths for part in path.parts[:-1])
         return {name for name, equals, _ in (part.partition("=") for part in folders) if equals}
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The paths as text: DuckDB gives them back unchanged."""
-        return tuple(str(path) for path in self.paths)
-
     def relation(self, file_column: str | None = None) -> str:
         """The DuckDB table function that reads them, hive partitions as text columns.
 

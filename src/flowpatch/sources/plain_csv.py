@@ -33,7 +33,7 @@ from flowpatch.sources.contract import (
     Survey,
 )
 from flowpatch.sources.csv_dialect import Dialect, common_dialect
-from flowpatch.sources.engine import reading
+from flowpatch.sources.engine import name_of, reading
 from flowpatch.sources.listing import Listing
 from flowpatch.sources.numbering import MOST_COLUMNS, NodeNumbers
 from flowpatch.sources.plain_lines import (
@@ -172,11 +172,13 @@ def _cores(connection: duckdb.DuckDBPyConnection) -> int:
 class _OddLines:
     """Odd lines as they are, in one CSV for each file that has any: so each is known to be whose.
 
-    `files` gives the file whose lines a CSV holds, `count` how many there are in all.
+    `csvs` are these; `files` gives, by the name of each, that of the file whose lines it holds;
+    `count` is how many lines there are in all.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
+        self.csvs: list[Path] = []
         self.files: dict[str, str] = {}
         self._open = ExitStack()
         self._path: Path | None = None
@@ -193,8 +195,9 @@ class _OddLines:
 
     def _next(self, path: Path) -> BinaryIO:
         self._open.close()
-        csv = self.folder / f"odd-{len(self.files)}.csv"
-        self.files[str(csv)] = str(path)
+        csv = self.folder / f"odd-{len(self.csvs)}.csv"
+        self.csvs.append(csv)
+        self.files[name_of(csv)] = name_of(path)
         return self._open.enter_context(csv.open("wb"))
 
     def __enter__(self) -> "_OddLines":
@@ -215,7 +218,7 @@ def _odd_copy(
     column = unused_name("file", dialect.columns)
     odd = RecordRelation(
         records.connection,
-        dialect.relation([Path(csv) for csv in lines.files], column),
+        dialect.relation(lines.csvs, column),
         records.types,
         records.columns,
         records.place,
@@ -252,7 +255,7 @@ def _read(
 
 def _put_aside(parsed: "_Parsed", plain: PutAside, odd_lines: _OddLines) -> None:
     if parsed.plain is not None:
-        plain.add(parsed.plain, str(parsed.path))
+        plain.add(parsed.plain, name_of(parsed.path))
     odd_lines.add(parsed.path, parsed.odd, parsed.odd_lines)
 
 
