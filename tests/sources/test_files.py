@@ -572,9 +572,9 @@ def test_a_survey_by_statistics_is_that_of_a_scan(
         path = tmp_path / f"{with_statistics}.parquet"
         pq.write_table(pa.table(columns), path, row_group_size=2, write_statistics=with_statistics)
         of = source(path, nodes)
-        told = of._relation.survey_by_statistics(of._record_files.sql_paths)
+        told = of._relation.surveys_by_statistics(of._record_files.sql_paths)
         assert (told is not None) == (with_statistics and kind != pa.string())
-        assert told in (None, of._relation.survey())
+        assert told in (None, of._relation.surveys())
         assert of.survey() == of._relation.survey()
 
 

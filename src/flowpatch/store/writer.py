@@ -160,6 +160,23 @@ class StoreWriter:
         """How many days would survive this process."""
         return len(self._safe.day_hashes)
 
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether every day must be looked at: nothing is known, or the nodes are others."""
+        return self._base is None or self._base.ledger is None
+
+    @property
+    def is_as_base(self) -> bool:
+        """Whether what was written holds just what the base does."""
+        base = self._base
+        return (
+            base is not None
+            and self.axis == base.store.axis
+            and not base.has_other_nodes
+            and tuple(self._ledger.day_hashes) == base.store.manifest.day_hashes
+            and base.ledger is not None
+        )
+
     def is_safe(self, first_step: int, stop_step: int) -> bool:
         """Whether all days of these steps were written before: `take_over` takes them."""
         days = range(*self._days(first_step, stop_step))
@@ -305,6 +322,8 @@ class StoreWriter:
             )
         known = None if base is None else base.ledger
         self._ledger = known or Ledger.empty(self.axis, len(self.nodes))
+        if base is not None:
+            self._ledger.day_counts[:] = base.day_counts
         self._scan = QualityScan(self.axis, len(self.nodes), self._ledger.findings)
         found = self._left_behind() if self._resume else None
         self._is_begun = True
@@ -474,19 +493,22 @@ class _Base:
     columns: Positions | None
     has_other_nodes: bool
     ledger: Ledger | None
+    day_counts: DayCounts
 
     @classmethod
     def of(cls, store: SampleStore, axis: TimeAxis, nodes: NodeTable) -> "_Base":
         steps = axis.step_of(store.axis.start)
         columns = store.nodes.positions_in(nodes)
         is_same = len(nodes) == len(columns) and bool((np.diff(columns) == 1).all())
-        ledger = store.ledger if is_same else None
+        known = store.ledger or Ledger.empty(store.axis, len(store.nodes))
+        moved = known.moved(axis, steps // axis.steps_a_day)
         return cls(
             store,
             steps,
             None if is_same else columns,
             nodes.fingerprint() != store.nodes.fingerprint(),
-            None if ledger is None else ledger.moved(axis, steps // axis.steps_a_day),
+            moved if is_same and store.ledger is not None else None,
+            moved.day_counts,
         )
 
     def read(self, first_step: int, stop_step: int) -> NDArray[np.float32]:
