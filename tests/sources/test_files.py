@@ -256,7 +256,8 @@ def test_a_node_without_a_key_is_an_error(tmp_path: Path) -> None:
 
 ODD_NAMES = [
     "编号", "flow label", 'say "x"', "it's", "a;b", "x; DROP TABLE r --", "select", "a,b", "Ünï",
-    "instant", "value", "key_0", "raw", "node", "n.node", "r", "step", "{x}", "%s", "\\",
+    "instant", "value", "key_0", "raw", "node", "n.node", "r", "step", "{x}", "%s", "\\", "part",
+    "file", "filename", "shown",
 ]  # fmt: skip
 
 

@@ -478,8 +478,10 @@ def test_no_name_of_a_file_or_column_changes_a_part(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nodes.csv").write_text("file,lat,lng\n1,1,2\n")
     names = ["a[1]", "a1", "it's", 'say "x"', "a*b", "a?", "é 杭 #", "x=y", "{a,b}", "A1", "%s"]
+    scratch = tmp_path / "r/../s[1] 'x'"
     folder = Path("r/../r dir/./ds='x'")
     folder.mkdir(parents=True)
+    scratch.mkdir()
     for i, name in enumerate(names):
         instants = [str(datetime(2025, 9, 19, hour)) for hour in range(i + 1)] + ["noon"]
         count = len(instants)
@@ -493,7 +495,7 @@ def test_no_name_of_a_file_or_column_changes_a_part(
             path.write_text("\n".join([",".join(columns), *lines]) + "\n")
     columns_meant = RecordColumns(node_columns=("file",), time_column="File_", value_column="part")
     for records in ("r dir", str(tmp_path / "r/../r dir"), "./r dir//*/*"):
-        with closing(FilesSource(records, "nodes.csv", columns_meant, tmp_path)) as source:
+        with closing(FilesSource(records, "nodes.csv", columns_meant, scratch)) as source:
             found = {Path(part.name).stem: part.survey for part in source.surveyed_parts()}
             assert [part.name for part in source.parts()] == sorted(
                 part["file"] for part in source.describe()["records"]
@@ -713,6 +715,64 @@ class TestWholeTableByTunnel(WholeTableTests):
     """Row by row."""
 
     pushdown = "tunnel"
+
+
+@pytest.mark.parametrize("pushdown", ["auto", "tunnel"])
+def test_parts_may_be_read_in_different_ways(
+    service: Service, tmp_path: Path, pushdown: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SQL might misread an instant of one part, and so all parts together."""
+    (tmp_path / "nodes.csv").write_text("id,lat,lng\n1,1,2\n2,1,2\n")
+    name = service.name("raw")
+    service.load(
+        name,
+        pa.table(
+            {
+                "id": [1, 2, 1],
+                "t": ["2025-09-19 08:00:00", "2025-09-20T09:00:00", "2025-09-20 10:00:00"],
+                "v": [1, 2, 3],
+            }
+        ),
+        "id bigint, t string, v bigint",
+        ["20250919", "20250920", "20250920"],
+    )
+    columns = RecordColumns(node_columns=("id",), time_column="t", value_column="v")
+
+    def open_source() -> MaxComputeSource:
+        return MaxComputeSource(
+            name.address, str(tmp_path / "nodes.csv"), columns, service.connection(),
+            aggregate="sum", pushdown=pushdown,
+        )  # fmt: skip
+
+    cells = {(16, 0): (1.0, 1), (66, 1): (2.0, 1), (68, 0): (3.0, 1)}
+    with closing(open_source()) as source:
+        source.survey()
+        said = capfd.readouterr().err
+        assert ("1 records have an instant" in said) == (pushdown == "auto")
+        plain, odd = (source.only([part.name]) for part in source.parts())
+    assert cells_of(plain) == {(16, 0): (1.0, 1)}
+    assert "1 records have an instant" not in capfd.readouterr().err
+    assert cells_of(odd) == {place: cells[place] for place in ((66, 1), (68, 0))}
+    assert cells_of(open_source()) == cells
+
+
+def test_keys_of_text_are_known_to_be_text_before_the_nodes_are_asked_for(
+    service: Service, tmp_path: Path
+) -> None:
+    """To a node table of numbers, a key like 08 would be one that SQL might misread."""
+    (tmp_path / "nodes.csv").write_text("id,lat,lng\n08,1,2\n8,1,2\n")
+    name = service.name("raw")
+    times = ["2025-09-19 08:00:00"] * 2
+    rows = pa.table({"id": ["08", "8"], "t": times, "v": [1, 2]})
+    service.load(name, rows, "id string, t string, v bigint", ["20250919"] * 2)
+    columns = RecordColumns(node_columns=("id",), time_column="t", value_column="v")
+    source = MaxComputeSource(
+        name.address, str(tmp_path / "nodes.csv"), columns, service.connection(),
+        aggregate="sum", pushdown="sql",
+    )  # fmt: skip
+    with closing(source), closing(source.only(["ds='20250919'"])) as alone:
+        assert alone.survey().records == 2
+        assert cells_of(alone) == {(16, 0): (1.0, 1), (16, 1): (2.0, 1)}
 
 
 def test_what_was_written_just_now_is_taken_for_changed_once_more() -> None:

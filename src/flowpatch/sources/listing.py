@@ -72,14 +72,7 @@ class Listing:
 
     @cached_property
     def _identity(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "file": str(path),
-                "bytes": path.stat().st_size,
-                "changed_ns": path.stat().st_mtime_ns,
-            }
-            for path in self.paths
-        ]
+        return [_identity(path) for path in self.paths]
 
 
 def find_files(place: str, flag: str) -> Listing:
@@ -128,6 +121,17 @@ def _candidates(place: str, flag: str) -> list[Path]:
             f"No file matches '{place}'. Check {flag}; a pattern needs quotes in the shell."
         )
     raise SourceNotFoundError(f"No file or folder '{place}'. Check {flag}.")
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise SourceError(
+            f"'{path}' was there and cannot be looked at any more: {error.strerror}. Run the "
+            "command again when nothing removes files there."
+        ) from error
+    return {"file": str(path), "bytes": state.st_size, "changed_ns": state.st_mtime_ns}
 
 
 def _fixed_part(pattern: Path) -> Path:
