@@ -371,12 +371,11 @@ class StoreWriter:
     def _open_session(self) -> None:
         self._session = self._repository.draft_session()
         self._group = zarr.open_group(self._session.store, mode="a")
-        value: Any = self._group["value"]
-        self._value = value
+        self._value = self._opened_value()
 
     def _carry(self, base: "_Base") -> Any:
         """The array of values, with those of the base where they belong now."""
-        value: Any = self._group["value"]
+        value = self._opened_value()
         try:
             if base.columns is None and move_steps(value, base.steps, self.axis.length):
                 return value
@@ -425,6 +424,12 @@ class StoreWriter:
         for cause in ("read", "used"):
             counts[:, COUNTED_BY_DAY.index(cause)] = observed_at[first_day:stop_day].sum(axis=1)
         return counts
+
+    def _opened_value(self) -> Any:
+        """The array of values as it is."""
+        value: Any = self._group["value"]
+        # How it is written is not kept with it.
+        return value.with_config(EVERY_CHUNK)
 
     def _create_value(self, *, overwrite: bool = False) -> Any:
         """The array of values, empty."""
