@@ -100,7 +100,7 @@ class _News:
         """A source of some parts; that of the new ones has read some of them already."""
         if not names:
             return None
-        if names == {part.name for part in self.changes.now}:
+        if names == {part.name for part in self.changes.fresh}:
             return self.fresh
         return self.opened.enter_context(closing(self.source.only(names)))
 
@@ -130,7 +130,8 @@ def _look(
     nodes = compare_nodes(base.nodes, locate(source.read_nodes()), settings.nodes)
     _say_nodes(nodes, settings)
     known = known_parts(base.manifest.source, str(base.place)) if base.ledger else []
-    changes, fresh = look_for_changes(source, known, opened)
+    again = base.axis.stop - np.timedelta64(settings.revise, "D") if settings.revise else None
+    changes, fresh = look_for_changes(source, known, again, opened)
     if changes.gone:
         say(f"{len(changes.gone)} parts of the source are gone: their days stay as they are")
     is_wider = nodes.located.table.fingerprint() != base.nodes.fingerprint()
