@@ -1,5 +1,6 @@
 """A store in a folder on disk."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,16 @@ from flowpatch.errors import StoreError
 from flowpatch.store.lock import writer_lock
 from flowpatch.store.place import Place
 from flowpatch.store.reasons import first_line
+
+
+def _sync_file_system(descriptor: int) -> None:
+    """Flushes the file system of an open file; where one cannot be flushed alone, all of them."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+    elif syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,13 @@ class Folder(Place):
 
     def prepare(self) -> None:
         self.folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+    def settle(self) -> None:
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            _sync_file_system(folder)
+        finally:
+            os.close(folder)
 
     def writer_lock(self) -> AbstractContextManager[None]:
         return writer_lock(self.folder)

@@ -90,6 +90,10 @@ class Place(ABC):
         """Makes what must be there before a store can be."""
 
     @abstractmethod
+    def settle(self) -> None:
+        """Waits until what was written would outlive a power cut."""
+
+    @abstractmethod
     def writer_lock(self) -> AbstractContextManager[None]:
         """Holds the writer's lock of a store here.
 

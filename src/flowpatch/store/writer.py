@@ -304,6 +304,8 @@ class StoreWriter:
             period = f"{self.axis.start} to {self.axis.stop}"
             metadata = {"content_hash": manifest.content_hash, "parent": parent}
             version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata)
+            # Icechunk does not wait for the disk: a reference must not outlive what it names.
+            self.place.settle()
         self._repository.publish_draft()
         self._is_begun = False
         return open_store(self.place, version)
