@@ -1,6 +1,7 @@
 """StoreWriter: blocks in, one commit, and nothing to see before it."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -104,8 +105,14 @@ class StoreWriter:
             raise ValueError(
                 f"a block is ({self.block_steps}, {len(self.nodes)}), the last shorter"
             )
-        with writing(self.path):
+        with writing(self.path), ThreadPoolExecutor(1, "looking") as beside:
+            # What is known of the values is found on one core while another compresses them.
+            looked = beside.submit(self._look_at, first_step, values)
             self._value[first_step : first_step + len(values)] = values
+            looked.result()
+
+    def _look_at(self, first_step: int, values: NDArray[np.float32]) -> None:
+        """Takes the moments of whole days, and their hashes."""
         self.moments.set(first_step, values)
         for offset in range(0, len(values), self.axis.steps_a_day):
             day = values[offset : offset + self.axis.steps_a_day]
