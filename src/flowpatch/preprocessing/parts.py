@@ -70,7 +70,10 @@ class PartChanges:
 
 
 def look_for_changes(
-    source: RecordSource, known: Sequence[SourcePart], again: np.datetime64 | None, opened: ExitStack
+    source: RecordSource,
+    known: Sequence[SourcePart],
+    again: np.datetime64 | None,
+    opened: ExitStack,
 ) -> tuple[PartChanges, RecordSource | None]:
     """What has changed since, and a source of what is fresh, which alone is surveyed.
 

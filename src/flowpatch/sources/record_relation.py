@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from flowpatch.errors import ColumnError, SettingsError
+from flowpatch.sources.arrow_columns import values, whole_numbers
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import UNKNOWN_NODE, KeyColumn, NodeIndex, RecordBlock, Survey
 from flowpatch.sources.engine import (
@@ -189,9 +189,13 @@ class RecordRelation:
         with reading(self.place):
             self.connection.register("node_index", _node_index_table(nodes))
             for batch in self.connection.sql(query).to_arrow_reader(BLOCK_ROWS):
-                columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-                step, node, value = columns[:3]
-                yield RecordBlock(step, node, _finite(value), columns[3] if in_order else None)
+                step, node, value, *instant_ms = batch.columns
+                yield RecordBlock(
+                    whole_numbers(step, 0),
+                    whole_numbers(node, UNKNOWN_NODE).astype(np.int32),
+                    values(value),
+                    whole_numbers(instant_ms[0], 0) if in_order else None,
+                )
 
     def _numbered_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int
@@ -210,9 +214,9 @@ class RecordRelation:
             for batch in self.connection.sql(query).to_arrow_reader(BLOCK_ROWS):
                 instant_us, value, *keys = batch.columns
                 yield numbers.block(
-                    [_filled(key, no_key) for key, no_key in zip(keys, no_keys, strict=True)],
-                    instant_us.to_numpy(),
-                    _finite(value.to_numpy(zero_copy_only=False)),
+                    [whole_numbers(key, no_key) for key, no_key in zip(keys, no_keys, strict=True)],
+                    whole_numbers(instant_us, 0),
+                    values(value),
                     first_us,
                     step_us,
                 )
@@ -298,18 +302,6 @@ class RecordRelation:
 def _within(axis: TimeAxis, first_step: int, stop_step: int) -> str:
     begin, end = axis.instant_of(first_step), axis.instant_of(stop_step)
     return f"instant >= TIMESTAMP {text(str(begin))} AND instant < TIMESTAMP {text(str(end))}"
-
-
-def _finite(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The values, NaN for an infinite one."""
-    finite = np.isfinite(value)
-    return value if finite.all() else np.where(finite, value, np.float32(np.nan))
-
-
-def _filled(column: pa.Array, missing: int) -> NDArray[np.int64]:
-    """The numbers of a column, `missing` where there is none."""
-    filled = column.fill_null(missing) if column.null_count else column
-    return np.asarray(filled.to_numpy(), dtype=np.int64)
 
 
 def _as_key(name: str, kind: str, keys: KeyColumn) -> str:

@@ -11,6 +11,7 @@ another axis or other nodes in `carrying.py`.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -212,10 +213,15 @@ class StoreWriter:
         `counts` are the records of each of those days, by default one for each value.
         """
         first, stop = self._check(first_step, values)
-        with writing(self.place):
-            for day, end in self._changed(first, self._look(first_step, values)):
-                steps = slice(day * self.axis.steps_a_day, end * self.axis.steps_a_day)
-                self._value[steps] = values[steps.start - first_step : steps.stop - first_step]
+        with writing(self.place), ThreadPoolExecutor(1, "looking") as beside:
+            # What is known of the values is found on one core while another compresses them.
+            looked = beside.submit(self._look, first_step, values)
+            if self._base is None:
+                self._store(first, stop, first, values)
+            changed = list(self._changed(first, looked.result()))
+            if self._base is not None:
+                for begin, end in changed:
+                    self._store(begin, end, first, values)
         self._ledger.day_counts[first:stop] = (
             self._one_each(first, stop) if counts is None else counts
         )
@@ -406,6 +412,14 @@ class StoreWriter:
         """Looks at the values of whole days; gives their hashes."""
         self._scan.add(first_step, values)
         return self._ledger.look(self.axis, first_step, values)
+
+    def _store(
+        self, first_day: int, stop_day: int, offset_days: int, values: NDArray[np.float32]
+    ) -> None:
+        """Stores some days of values that begin with day `offset_days`."""
+        a_day = self.axis.steps_a_day
+        of_days = values[(first_day - offset_days) * a_day : (stop_day - offset_days) * a_day]
+        self._value[first_day * a_day : stop_day * a_day] = of_days
 
     def _changed(self, first_day: int, hashes: list[str]) -> Iterator[tuple[int, int]]:
         """First and stop day of each run of days that are not in the store as they are."""
