@@ -391,7 +391,9 @@ def test_a_failing_writer_leaves_the_old_version_untouched(
     with pytest.raises(type(error)):
         fail_half_way(path, error, overwrite=True)
     after = snapshot(path)
-    assert {name: after.get(name) for name in before} == before
+    # Icechunk 2 keeps all references in one object.
+    kept = before.keys() - {"repo"}
+    assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
     assert [info.version for info in open_store(path).versions()] == [old.version]
     assert recomputed_hash(open_store(path, old.version)) == old.manifest.content_hash
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

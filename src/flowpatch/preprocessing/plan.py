@@ -28,19 +28,19 @@ class DayPlan:
     """Days count from the first of the new `axis`; days that are dropped are below 0.
 
     `read` are the days that are gathered anew, `parts` the names of the parts that hold records of
-    them, and `dropped` how many days at the beginning the new version no longer has.
+    them, and `dropped` are the days that the new version no longer has.
     """
 
     axis: TimeAxis
     read: frozenset[int]
     parts: frozenset[str]
-    dropped: int
+    dropped: frozenset[int]
 
     def runs(self, *, whole: bool) -> list[Run]:
         """Days that are looked at, one after another: all of them, or those read and dropped."""
         if whole:
             return [Run(0, self.axis.days)]
-        return runs_of(self.read | set(range(-self.dropped, 0)))
+        return runs_of(self.read | self.dropped)
 
 
 def plan_days(
@@ -78,7 +78,7 @@ def plan_days(
         axis=new_axis,
         read=frozenset(read),
         parts=frozenset(part.name for part in changes.present if _days_of((part,), first) & read),
-        dropped=sum(day < 0 for day in there),
+        dropped=frozenset(day for day in there if day < 0),
     )
 
 

@@ -215,9 +215,10 @@ def _records(news: _News) -> int:
 
 
 def _say_done(base: SampleStore, store: SampleStore, plan: DayPlan) -> None:
-    came = max(0, store.axis.days - base.axis.days + plan.dropped)
+    dropped = len(plan.dropped)
+    came = store.axis.days - base.axis.days + dropped
     say(
-        f"{came} days came, {len(plan.read) - came} were read again, {plan.dropped} were dropped: "
+        f"{came} days came, {len(plan.read) - came} were read again, {dropped} were dropped: "
         f"{store.axis.days} days to {str(store.axis.stop)[:10]}, "
         f"{store.manifest.quality.coverage:.1%} of cells observed, version {store.version}"
     )
