@@ -88,6 +88,8 @@ class BucketLock(WriterLock):
         _held.discard(self._holder["id"])
         # What cannot be removed is taken over by whoever comes next.
         with self._changing, suppress(StoreError, ConditionError):
+            # Renewed first: there are servers that remove an object in whatever state it is.
+            self._renew()
             if self._taken_by is None:
                 self._objects.delete(self._key, self._etag)
 
