@@ -2,15 +2,18 @@
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import boto3
+import icechunk
 import numpy as np
 import pytest
 
 from flowpatch.errors import (
-    FlowpatchError,
     MissingExtraError,
+    PeriodError,
     SettingsError,
     StoreDamagedError,
     StoreError,
@@ -26,7 +29,7 @@ from flowpatch.redaction import redact
 from flowpatch.store.address import check_address
 from flowpatch.store.bucket import Bucket
 from flowpatch.store.place import place_of
-from flowpatch.store.repository import has_version, is_unfinished, open_repository
+from flowpatch.store.repository import has_version, is_unfinished, reading, writing
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import check_free
 from s3_server import BUCKET, KEYS, Remote, point_at, refusing_server
@@ -72,9 +75,8 @@ def test_nothing_else_is_left_beside_it(remote: Remote, built: SampleStore) -> N
 
 
 def test_a_failed_first_build_leaves_nothing(remote: Remote, small_city: Path) -> None:
-    settings = settings_of(small_city, remote.address("s"), value_column="sensor_id", null_value=0)
-    with pytest.raises(FlowpatchError):
-        preprocess(settings.replace(input_len=100_000))
+    with pytest.raises(PeriodError):
+        preprocess(settings_of(small_city, remote.address("s"), input_len=100_000))
     assert remote.contents() == {}
 
 
@@ -115,7 +117,7 @@ def test_readers_see_whole_versions_while_others_are_written(
         preprocess(
             settings_of(small_city, str(built.path), overwrite=True, null_value=null)
         ).version
-        for null in (0, None, 0, None, 0)
+        for null in (0, None, 0)
     ]
     stop.set()
     reader.join()
@@ -132,12 +134,10 @@ def test_a_writer_that_lost_its_lock_publishes_nothing(
 ) -> None:
     lock = f"{remote.prefix}/.city.store.writer.lock"
     taken = json.dumps({"process": 1, "host": "elsewhere", "since": "2025-03-03"}).encode()
-    write = Bucket.check_reachable
 
     def take(*_: Any, **__: Any) -> None:
         remote.client.put_object(Bucket=BUCKET, Key=lock, Body=taken)
 
-    assert write
     monkeypatch.setattr("flowpatch.series.splits.Splits.check_windows", take)
     with pytest.raises(StoreLockedError, match="taken over by process 1 on elsewhere"):
         preprocess(settings_of(small_city, str(built.path), null_value=0, overwrite=True))
@@ -236,31 +236,19 @@ def test_a_refusal_is_named(
     assert endpoint in str(found)
 
 
-def test_what_fails_later_is_named_as_well(built: SampleStore, small_city: Path) -> None:
-    """The server goes away, and comes back as one that refuses."""
-    repository = open_repository(built.place)
-    place = built.place
+@pytest.mark.parametrize("block", [reading, writing])
+def test_what_the_engine_cannot_name_is_named(
+    block: Any, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server refuses what it gave a moment ago: Icechunk says no more than "Error"."""
+    place = place_of(remote.address("s"))
+    place.check_reachable()
     assert isinstance(place, Bucket)
-    with refusing_server(403, "AccessDenied") as endpoint, pytest.MonkeyPatch.context() as patched:
-        point_at(endpoint, patched)
-        place.__dict__["objects"] = Bucket(BUCKET, "x").__dict__.get("objects") or _told(endpoint)
-        with pytest.raises(StorePermissionError, match="AccessDenied"):
-            _with_damage(repository)
-
-
-def _told(endpoint: str) -> Any:
-    import boto3
-
-    from flowpatch.store.object_store import ObjectStore
-
-    return ObjectStore(BUCKET, "us-east-1", endpoint, True, boto3.client("s3"))
-
-
-def _with_damage(repository: Any) -> None:
-    from flowpatch.store.repository import reading
-
-    with reading(repository.place):
-        raise ValueError("whatever the engine says")
+    with refusing_server(403, "AccessDenied") as endpoint:
+        told = replace(place.objects, client=boto3.client("s3", endpoint_url=endpoint))
+        place.__dict__["objects"] = told
+        with pytest.raises(StorePermissionError, match="AccessDenied"), block(place):
+            raise icechunk.IcechunkError("Error")
 
 
 def test_the_client_that_is_not_installed_is_named(
@@ -275,8 +263,8 @@ def test_the_client_that_is_not_installed_is_named(
 
 HOSTILE = [
     "s3://b/../x", "s3://bkt/../x", "s3://bkt/a/../../x", "s3://bkt/.", "s3://bkt/a//b", "s3:///a",
-    "s3://bkt/a'b", 's3://bkt/a"b', "s3://bkt/a;b", "s3://bkt/a\nb", "s3://bkt/a\x00b", "s3://bkt/a b",
-    "s3://bkt/a\\b", "s3://bkt/%2e%2e/x", "s3://bkt/a?versionId=1", "s3://bkt/a#b", "s3://bkt/*",
+    "s3://bkt/a'b", 's3://bkt/a"b', "s3://bkt/a;b", "s3://bkt/a\nb", "s3://bkt/a\x00b",
+    "s3://bkt/a b", "s3://bkt/a\\b", "s3://bkt/%2e%2e/x", "s3://bkt/a?versionId=1", "s3://bkt/a#b", "s3://bkt/*",
     "s3://bkt", "s3://bkt/", "s3://", "s3:/bkt/a", "S3://bkt/a", "s3://me:secret@bkt/a",
     "s3://BKT/a", "gs://bkt/a", "http://bkt/a", "file:///tmp/a", "az://bkt/a", "", "  ",
 ]  # fmt: skip
