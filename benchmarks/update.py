@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.measuring import alternate, flowpatch, run
 from benchmarks.rows import Found, FoundRow
-from benchmarks.workshop import STEP_MINUTES, City, Workshop, millions
+from benchmarks.workshop import City, Workshop, millions
 
 DAYS = 60
 NODES = 1_000

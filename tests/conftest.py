@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import hypothesis
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from maxcompute_city import Service
+    from s3_server import Remote
 
 # The machine may be busy; a slow example is no fault.
 hypothesis.settings.register_profile("flowpatch", deadline=None)
@@ -144,3 +146,27 @@ def service(
     running_service.forget_requests()
     yield running_service
     running_service.no_faults()
+
+
+@pytest.fixture(scope="session")
+def running_s3() -> Iterator[str]:
+    """The endpoint of an S3 server with one bucket, for all tests of a worker."""
+    from s3_server import BUCKET, point_at, s3_server
+
+    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patched:
+        import boto3
+
+        point_at(endpoint, patched)
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield endpoint
+
+
+@pytest.fixture
+def remote(running_s3: str, monkeypatch: pytest.MonkeyPatch) -> "Remote":
+    """A prefix of the test's own on the S3 server, whose keys are in the environment."""
+    import boto3
+
+    from s3_server import Remote, point_at
+
+    point_at(running_s3, monkeypatch)
+    return Remote(running_s3, f"test-{uuid4().hex}", boto3.client("s3"))

@@ -26,6 +26,8 @@
     │   ├── StoreLockedError (BlockingIOError)
     │   ├── StoreDraftError (ValueError)      what a stopped build left is of another build
     │   ├── StoreDamagedError (ValueError)
+    │   ├── StoreUnreachableError (ConnectionError)   the object store does not answer
+    │   ├── StorePermissionError (PermissionError)    its keys are not set, or refused
     │   └── StoreWriteError (OSError)         a full disk, a lost mount
     ├── RunError
     │   ├── RunNotFoundError (FileNotFoundError)
@@ -152,6 +154,14 @@ class StoreDraftError(StoreError, ValueError):
 
 class StoreDamagedError(StoreError, ValueError):
     """A part of the store is missing or does not decode."""
+
+
+class StoreUnreachableError(StoreError, ConnectionError):
+    """The object store does not answer, or cannot serve now."""
+
+
+class StorePermissionError(StoreError, PermissionError):
+    """The object store was given no keys, or refuses them or what they asked for."""
 
 
 class StoreWriteError(StoreError, OSError):

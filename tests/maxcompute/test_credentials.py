@@ -6,8 +6,9 @@ import pytest
 
 from flowpatch.errors import CredentialsError, SettingsError
 from flowpatch.maxcompute.connection import Connection
-from flowpatch.maxcompute.credentials import VARIABLES, credentials, redact
+from flowpatch.maxcompute.credentials import VARIABLES, credentials
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.redaction import redact
 
 KEYS = dict(
     zip(VARIABLES, ["id-of-a-test-key", "secret-of-a-test-key", "token-of-a-test"], strict=True)

@@ -24,7 +24,7 @@ from cyclopts.exceptions import (
 
 from flowpatch.cli.printing import visible
 from flowpatch.errors import FlowpatchError, SettingsError, StoppedByUser
-from flowpatch.maxcompute.credentials import redact
+from flowpatch.redaction import redact
 
 COMMANDS = {
     "preprocess": "Turn raw records into a sample store.",

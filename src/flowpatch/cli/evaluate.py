@@ -25,7 +25,7 @@ def evaluate(
     *,
     split: SplitName = "test",
     checkpoint: CheckpointName = "best",
-    store: Path | None = None,
+    store: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     mape_floor: float = 1.0,
@@ -43,7 +43,7 @@ def evaluate(
     checkpoint
         Weights to score: best or last.
     store
-        Where the store is now, if it was moved.
+        Where the store is now, if it was moved: a folder, or s3://BUCKET/PATH.
     batch_size
         Windows of one step; by default as trained.
     device

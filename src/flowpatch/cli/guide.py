@@ -52,7 +52,7 @@ def preprocess_to_samples(
     odps_meta_table: str,
     output_table: str,
     metadata_file: Path | None = None,
-    store: Path | None = None,
+    store: str | None = None,
     build: Annotated[GuideSettings, Parameter(name="*")] = _DEFAULT_BUILD,
     publishing: Annotated[PublishSettings, Parameter(name="*")] = _DEFAULT_PUBLISH,
     maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
@@ -70,7 +70,8 @@ def preprocess_to_samples(
     metadata_file
         Where the metadata goes; by default metadata_OUTPUT_TABLE.json in this folder.
     store
-        Folder of the sample store; by default OUTPUT_TABLE.store in this folder. It trains too.
+        The sample store, a folder or s3://BUCKET/PATH; by default OUTPUT_TABLE.store in this
+        folder. It trains too.
     """
     project = maxcompute.project()
     table = TableName.of_text(output_table, project)
@@ -78,7 +79,7 @@ def preprocess_to_samples(
         **build.model_dump(),
         records=TableName.of_text(odps_table, project).address,
         nodes=TableName.of_text(odps_meta_table, project).address,
-        store=store or Path(f"{table.table}.store"),
+        store=store or f"{table.table}.store",
         overwrite=True,
     )
     # Imported here: --help must not wait for the engines.

@@ -1,7 +1,6 @@
 """`flowpatch inspect`: what a sample store holds, as tables or as JSON."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    store: Path,
+    store: str,
     *,
     version: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
@@ -23,7 +22,7 @@ def inspect(
     Parameters
     ----------
     store
-        Folder of the sample store.
+        The sample store: a folder, or s3://BUCKET/PATH.
     version
         Version to show; by default the newest.
     as_json

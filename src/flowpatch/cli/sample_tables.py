@@ -38,7 +38,7 @@ def fetch_store(
     metadata_file: Path | None,
     settings: FetchSettings,
     maxcompute: MaxComputeSettings,
-    store: Path | None = None,
+    store: str | None = None,
     hint: Hint = step_by_step,
 ) -> "SampleStore":
     """The store of a sample table, from the cache or rebuilt.

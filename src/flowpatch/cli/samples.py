@@ -17,7 +17,7 @@ _DEFAULT_FETCH = FetchSettings()
 
 
 def publish(
-    store: Path,
+    store: str,
     table: str,
     *,
     metadata_file: Path | None = None,
@@ -32,7 +32,7 @@ def publish(
     Parameters
     ----------
     store
-        The sample store.
+        The sample store: a folder, or s3://BUCKET/PATH.
     table
         Where the samples go: odps://PROJECT/TABLE.
     metadata_file
@@ -69,7 +69,7 @@ def fetch(
     table: str,
     *,
     metadata_file: Path | None = None,
-    store: Path | None = None,
+    store: str | None = None,
     settings: Annotated[FetchSettings, Parameter(name="*")] = _DEFAULT_FETCH,
     maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
 ) -> None:
@@ -82,7 +82,8 @@ def fetch(
     metadata_file
         The table's metadata; by default metadata_TABLE.json in this folder.
     store
-        Where the store goes; by default in the cache, from which training takes it too.
+        Where the store goes: a folder, or s3://BUCKET/PATH; by default in the cache, from which
+        training takes it too.
     """
     # Imported here: --help must not wait for the engines.
     from flowpatch.cli.sample_tables import fetch_store

@@ -43,8 +43,8 @@ def train(
     Parameters
     ----------
     store
-        The sample store, or a sample table: odps://PROJECT/TABLE. With --resume: where the store
-        is now, if it was moved.
+        The sample store, a folder or s3://BUCKET/PATH, or a sample table: odps://PROJECT/TABLE.
+        With --resume: where the store is now, if it was moved.
     run
         Folder of the new run; by default runs/STORE-TIME.
     resume
@@ -55,7 +55,7 @@ def train(
         The sample table's metadata; by default metadata_TABLE.json in this folder.
     """
     if resume is not None:
-        _resume(Path(store) if store else None, run, resume, store_version, model, training)
+        _resume(store, run, resume, store_version, model, training)
         return
     if store is None:
         raise SettingsError("Name a store to train from, or --resume a run: flowpatch train STORE.")
@@ -87,7 +87,7 @@ def train_store(
 
 
 def _resume(
-    store: Path | None,
+    store: str | None,
     run: Path | None,
     resumed: Path,
     store_version: str | None,

@@ -20,9 +20,10 @@ from flowpatch.errors import (
     TableNotFoundError,
     UnreachableError,
 )
-from flowpatch.maxcompute.credentials import credentials, redact
+from flowpatch.maxcompute.credentials import credentials
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.redaction import redact
 
 
 @dataclass(frozen=True)

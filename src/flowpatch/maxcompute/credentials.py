@@ -4,11 +4,9 @@ import os
 from dataclasses import dataclass, field
 
 from flowpatch.errors import CredentialsError
+from flowpatch.redaction import ALIBABA_VARIABLES as VARIABLES
 
-KEY_ID = "ALIBABA_CLOUD_ACCESS_KEY_ID"
-KEY_SECRET = "ALIBABA_CLOUD_ACCESS_KEY_SECRET"  # noqa: S105
-SECURITY_TOKEN = "ALIBABA_CLOUD_SECURITY_TOKEN"  # noqa: S105
-VARIABLES = (KEY_ID, KEY_SECRET, SECURITY_TOKEN)
+KEY_ID, KEY_SECRET, SECURITY_TOKEN = VARIABLES
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,3 @@ def credentials() -> Credentials:
     return Credentials(
         os.environ[KEY_ID], os.environ[KEY_SECRET], os.environ.get(SECURITY_TOKEN) or None
     )
-
-
-def redact(message: str) -> str:
-    """The message without any of the keys that the environment holds."""
-    for name in VARIABLES:
-        value = os.environ.get(name, "")
-        # A shorter value is no real key, and taking it out would tear words apart.
-        if len(value) >= 8:
-            message = message.replace(value, f"<{name}>")
-    return message

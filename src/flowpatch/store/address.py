@@ -10,6 +10,8 @@ from flowpatch.errors import SettingsError
 
 SCHEME = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PART = re.compile(r"[\w.=+@-]+")
+"""Letters and digits of any script, and signs that no shell, URL or query gives a meaning."""
 
 
 def is_bucket_address(address: str) -> bool:
@@ -18,7 +20,7 @@ def is_bucket_address(address: str) -> bool:
 
 
 def check_address(address: str) -> str:
-    """The address itself, if a store can be there.
+    """The address, if a store can be there.
 
     Raises:
         SettingsError: it is empty, of an unknown kind, or no plain path of a bucket.
@@ -27,15 +29,17 @@ def check_address(address: str) -> str:
         raise SettingsError("The store's address is empty. Give a folder, or s3://BUCKET/PATH.")
     if not is_bucket_address(address):
         return address
-    bucket, _, prefix = address.removeprefix(SCHEME).partition("/")
+    # A shell that completes addresses leaves a slash behind them.
+    found = address.removesuffix("/")
+    bucket, _, prefix = found.removeprefix(SCHEME).partition("/")
     parts = prefix.split("/")
-    plain = all(part not in ("", ".", "..") and part.isprintable() for part in parts)
+    plain = all(_PART.fullmatch(part) and part.strip(".") for part in parts)
     if not address.startswith(SCHEME) or not _BUCKET.fullmatch(bucket) or not plain:
         raise SettingsError(
-            f"'{address}' is no store's address. Give a folder, or s3://BUCKET/PATH with plain "
-            "parts between the slashes."
+            f"'{address}' is no store's address. Give a folder, or s3://BUCKET/PATH with letters, "
+            "digits and any of . _ - = + @ between the slashes of PATH."
         )
-    return address
+    return found
 
 
 def _as_address(value: Any) -> Any:

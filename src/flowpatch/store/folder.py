@@ -11,7 +11,7 @@ from pathlib import Path
 import icechunk
 
 from flowpatch.errors import StoreError
-from flowpatch.store.lock import writer_lock
+from flowpatch.store.lock import WriterLock, writer_lock
 from flowpatch.store.place import Place
 from flowpatch.store.reasons import first_line
 
@@ -119,7 +119,10 @@ class Folder(Place):
         finally:
             os.close(folder)
 
-    def writer_lock(self) -> AbstractContextManager[None]:
+    def check_reachable(self) -> None:
+        """A disk that is not there fails at what is asked of it."""
+
+    def writer_lock(self) -> AbstractContextManager[WriterLock]:
         return writer_lock(self.folder)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ import icechunk
 
 from flowpatch.errors import StoreError
 from flowpatch.store.address import check_address, is_bucket_address
+from flowpatch.store.lock import WriterLock
 
 
 class Place(ABC):
@@ -67,7 +68,11 @@ class Place(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """An object, whole."""
+        """An object, whole.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
@@ -94,8 +99,18 @@ class Place(ABC):
         """Waits until what was written would outlive a power cut."""
 
     @abstractmethod
-    def writer_lock(self) -> AbstractContextManager[None]:
-        """Holds the writer's lock of a store here.
+    def check_reachable(self) -> None:
+        """Makes sure that the place itself is not what fails.
+
+        Raises:
+            StoreUnreachableError: nothing answers there.
+            StorePermissionError: there are no keys, or they are refused.
+            StoreNotFoundError: there is no such bucket.
+        """
+
+    @abstractmethod
+    def writer_lock(self) -> AbstractContextManager[WriterLock]:
+        """Holds the writer's lock of a store here; it is checked before anything is published.
 
         Raises:
             StoreLockedError: another process holds it; the message names process, host and time.
@@ -120,12 +135,12 @@ def place_of(address: "str | Path | Place") -> Place:
     """
     if isinstance(address, Place):
         return address
-    check_address(str(address))
-    if is_bucket_address(str(address)):
+    checked = check_address(str(address))
+    if is_bucket_address(checked):
         # Imported here: a folder needs no client of object stores.
         from flowpatch.store.bucket import Bucket
 
-        return Bucket.of_address(str(address))
+        return Bucket.of_address(checked)
     from flowpatch.store.folder import Folder
 
     return Folder(Path(address))

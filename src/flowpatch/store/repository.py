@@ -9,6 +9,7 @@ A version is a snapshot whose metadata names its content hash; it is there as lo
 to it. What lies inside a version is left to `sample_store.py` and `writer.py`.
 """
 
+import inspect
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,9 +23,11 @@ from flowpatch.errors import (
     SettingsError,
     StoreDamagedError,
     StoreError,
+    StoreLockedError,
     StoreNotFoundError,
     StoreWriteError,
 )
+from flowpatch.redaction import redact
 from flowpatch.store.place import Place
 from flowpatch.store.reasons import first_line
 
@@ -37,6 +40,10 @@ _VERSION = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
 """Icechunk's ids: 12 bytes in Crockford's base 32."""
 SHORTEST_PREFIX = 4
 """Of a version's id, given in place of it."""
+
+_OPEN_OR_CREATE = inspect.signature(icechunk.Repository.open_or_create).parameters
+FIRST_FORMAT: dict[str, Any] = {"create_version": 1} if "create_version" in _OPEN_OR_CREATE else {}
+"""Icechunk 2 would make repositories that Icechunk 1, which Python 3.11 gets, cannot read."""
 
 # Icechunk warns on every local store that committers must not meet; the writer's lock sees to that.
 # Its other log lines repeat what its exceptions say.
@@ -199,10 +206,9 @@ class Repository:
         draft = self.draft()
         return None if draft is None else _version_info(self._opened.lookup_snapshot(draft))
 
-    def publish_draft(self) -> None:
-        """What lies beside the versions becomes the current one, at once."""
-        draft = self._tip(UNFINISHED)
-        self.make_current(draft)
+    def publish_draft(self, version: str) -> None:
+        """A version that lies beside the others becomes the current one, at once."""
+        self.make_current(version)
         self._opened.delete_branch(UNFINISHED)
 
     def belongs_to_nobody_else(self) -> bool:
@@ -253,7 +259,9 @@ def open_repository(place: Place) -> Repository:
 def open_or_create_repository(place: Place) -> Repository:
     """The repository at a place, made where there is none."""
     with writing(place):
-        return Repository(place, icechunk.Repository.open_or_create(place.storage()))
+        return Repository(
+            place, icechunk.Repository.open_or_create(place.storage(), **FIRST_FORMAT)
+        )
 
 
 def has_version(place: Place) -> bool:
@@ -308,8 +316,10 @@ def reading(place: Place) -> Iterator[None]:
         raise
     # Damaged metadata may parse into anything, so that Zarr trips over it anywhere.
     except Exception as error:
+        place.check_reachable()
+        reason = redact(first_line(error))
         raise StoreDamagedError(
-            f"The sample store '{place}' is damaged or unreadable: {first_line(error)}. Check the "
+            f"The sample store '{place}' is damaged or unreadable: {reason}. Check the "
             "disk, take an older version or a copy, or build it again in another folder."
         ) from error
 
@@ -319,11 +329,20 @@ def writing(place: Place) -> Iterator[None]:
     """A write that is refused inside this block is a StoreWriteError."""
     try:
         yield
+    except StoreError:
+        raise
+    except icechunk.ConflictError as error:
+        raise StoreLockedError(
+            f"'{place}' was written by another process at the same time. Nothing was committed. "
+            "Run the command again."
+        ) from error
     except (icechunk.IcechunkError, OSError) as error:
+        place.check_reachable()
         free = place.free_bytes()
         room = "" if free is None else f" ({free / 1e6:,.0f} MB free there)"
+        reason = redact(first_line(error))
         raise StoreWriteError(
-            f"Cannot write the sample store '{place}'{room}: {first_line(error)}. Nothing was "
+            f"Cannot write the sample store '{place}'{room}: {reason}. Nothing was "
             "committed. Free some space, check the permissions, or give another --store; then run "
             "the command again."
         ) from error

@@ -120,7 +120,7 @@ class StoreWriter:
         with writing(self.place):
             self.place.prepare()
         with ExitStack() as stack:
-            stack.enter_context(self.place.writer_lock())
+            self._lock = stack.enter_context(self.place.writer_lock())
             if self._base is None:
                 check_free(self.place, overwrite=self._overwrite)
             self._is_first = not has_version(self.place)
@@ -151,6 +151,8 @@ class StoreWriter:
             return
         # What went wrong is told already; this may fail for the same reason.
         with suppress(Exception):
+            # Whoever has taken the lock over has made this place its own.
+            self._lock.check()
             if self._is_first:
                 self.place.remove()
             else:
@@ -253,7 +255,9 @@ class StoreWriter:
         self._written.clear()
         with writing(self.place):
             self._group.attrs[drafts.ATTRIBUTE] = self._safe.to_json()
-            self._session.commit(f"{len(self._safe.day_hashes)} days are safe", {"draft": True})
+            self._session.commit(
+                f"{len(self._safe.day_hashes)} days are safe", metadata={"draft": True}
+            )
             self._open_session()
 
     def quality(self) -> Quality:
@@ -309,10 +313,11 @@ class StoreWriter:
                 del self._group.attrs[drafts.ATTRIBUTE]
             period = f"{self.axis.start} to {self.axis.stop}"
             metadata = {"content_hash": manifest.content_hash, "parent": parent}
-            version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata)
+            version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata=metadata)
             # Icechunk does not wait for the disk: a reference must not outlive what it names.
             self.place.settle()
-        self._repository.publish_draft()
+        self._lock.check()
+        self._repository.publish_draft(version)
         self._is_begun = False
         return open_store(self.place, version)
 
@@ -552,10 +557,12 @@ def publish_finished(place: Place) -> None:
     """
     if not place.holds_store():
         return
-    with place.writer_lock():
+    with place.writer_lock() as lock:
         repository = open_or_create_repository(place)
-        if repository.finished_draft() is not None:
-            repository.publish_draft()
+        finished = repository.finished_draft()
+        if finished is not None:
+            lock.check()
+            repository.publish_draft(finished.version)
 
 
 def check_free(place: str | Path | Place, *, overwrite: bool) -> None:
