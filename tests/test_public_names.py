@@ -12,8 +12,9 @@ def test_the_names_are_those_that_the_readme_may_use() -> None:
     """Golden: a name that goes away breaks somebody's script, so let this fail first."""
     assert flowpatch.__all__ == [
         "FlowpatchError", "Forecast", "MaxComputeSettings", "ModelSettings", "PreprocessSettings",
-        "SampleStore", "SimulateSettings", "TrainSettings", "Windows", "evaluate", "forecast",
-        "open_store", "origins_of", "preprocess", "resume", "simulate", "train",
+        "SampleStore", "SimulateSettings", "TrainSettings", "UpdateSettings", "Windows", "compare",
+        "evaluate", "forecast", "list_stores", "open_store", "origins_of", "preprocess", "resume",
+        "simulate", "train", "update", "verify",
     ]  # fmt: skip
 
 

@@ -32,16 +32,43 @@ COMMANDS = {
     "inspect": "Show what a sample store holds: period, nodes, coverage, quality, versions.",
     "train": "Train PatchSTG from a sample store, or go on with a stopped run.",
     "evaluate": "Score a run beside the naive forecasts.",
-    "samples": "Sample tables in MaxCompute: publish a store, fetch one.",
+    "samples": "Look after sample stores and their versions; sample tables in MaxCompute.",
     "doctor": "Check the way to MaxCompute: keys, endpoint, project, tables, speed.",
     "simulate": "Write the raw records of a simulated city.",
 }
 SUBCOMMANDS = {
     "samples": {
+        "list": "List the sample stores of a folder.",
+        "show": "Show a version: what it holds, where it came from, who used it.",
+        "log": "List the versions of a store, and what each changed.",
+        "compare": "Show what differs between two versions.",
+        "tag": "Give a version a name.",
+        "untag": "Take a name away.",
+        "rollback": "Make an older version the current one.",
+        "expire": "Remove old versions that nobody needs.",
+        "verify": "Read everything of a version and check it.",
+        "copy": "Copy a store, with all versions and tags.",
+        "remove": "Remove a store.",
         "publish": "Write the samples of a store version as a table in MaxCompute.",
         "fetch": "Rebuild a sample store from a table in MaxCompute.",
     },
 }
+_HOMES = {
+    "list": "catalogue:list_stores",
+    "show": "catalogue:show_version",
+    "log": "catalogue:log_versions",
+    "compare": "compare:compare",
+    "tag": "versions:tag",
+    "untag": "versions:untag",
+    "rollback": "versions:rollback",
+    "expire": "versions:expire",
+    "verify": "whole:verify",
+    "copy": "whole:copy",
+    "remove": "whole:remove",
+    "publish": "tables:publish",
+    "fetch": "tables:fetch",
+}
+"""The file of `samples/` that holds a command, and the function."""
 
 _HELP = """Raw traffic records to a sample store once, PatchSTG training from it at will.
 
@@ -71,7 +98,8 @@ def build_app() -> App:
 def _build_group(name: str, summary: str) -> App:
     group = App(name=name, help=summary, help_format="markdown", version_flags=())
     for command, help_text in SUBCOMMANDS[name].items():
-        group.command(f"flowpatch.cli.{name}:{command}", name=command, help=help_text)
+        home = f"flowpatch.cli.{name}.{_HOMES[command]}"
+        group.command(home, name=command, help=help_text)
     return group
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flowpatch.cli.printing import show, visible
+from flowpatch.cli.printing import show, size_of, visible
 
 if TYPE_CHECKING:
     from flowpatch.store.sample_store import SampleStore
@@ -35,7 +35,7 @@ def inspect(
     if as_json:
         print(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        _print(content)
+        print_description(content)
 
 
 def describe(store: "SampleStore") -> dict[str, Any]:
@@ -98,14 +98,15 @@ def describe(store: "SampleStore") -> dict[str, Any]:
     }
 
 
-def _print(content: dict[str, Any]) -> None:
+def print_description(content: dict[str, Any], more: dict[str, list[str]] | None = None) -> None:
+    """Prints what `describe` gave, and more lines by heading."""
     from rich.table import Table
 
     title = f"Sample store {visible(content['path'])}"
     table = Table(show_header=False, title=title, title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name, lines in _sections(content).items():
+    for name, lines in {**_sections(content), **(more or {})}.items():
         table.add_row(name, "\n".join(map(visible, lines)))
     show(table)
 
@@ -162,8 +163,8 @@ def _sections(content: dict[str, Any]) -> dict[str, list[str]]:
         ],
         "window": ["{input_len} -> {output_len} steps".format(**content["window"])],
         "size": [
-            f"{_size(sizes['bytes_on_disk'])} on disk, all versions together; "
-            f"{_size(sizes['bytes_in_memory'])} in memory"
+            f"{size_of(sizes['bytes_on_disk'])} on disk, all versions together; "
+            f"{size_of(sizes['bytes_in_memory'])} in memory"
         ],
         "versions": [
             f"{info['version']}  {info['written_at']}  {info['message']}"
@@ -171,7 +172,3 @@ def _sections(content: dict[str, Any]) -> dict[str, list[str]]:
         ],
         "content hash": [content["content_hash"]],
     }
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"

@@ -73,7 +73,10 @@ async def _read_into(
             if found is None:
                 raise ValueError(f"chunk '{array.basename}/{key}' is missing")
             content = np.frombuffer(found.as_buffer_like(), dtype=np.uint8)
-            await decode_in(decoders, _decode, content, begin - chunk * steps, into, steps)
+            try:
+                await decode_in(decoders, _decode, content, begin - chunk * steps, into, steps)
+            except ValueError as error:
+                raise ValueError(f"chunk '{array.basename}/{key}' {error}") from None
 
     chunks = range(first // steps, -(-stop // steps)) if first < stop else range(0)
     await asyncio.gather(*map(read_chunk, chunks))
@@ -89,7 +92,7 @@ def _decode(
         google_crc32c.value(encoded) != int.from_bytes(checksum.tobytes(), "little")
         or int.from_bytes(encoded[_DECODED_SIZE].tobytes(), "little") != decoded_bytes
     ):
-        raise ValueError("a chunk is not what was written")
+        raise ValueError("is not what was written")
     if len(into) == steps:
         blosc.decompress(encoded, into)
         return

@@ -4,7 +4,7 @@ import ctypes
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,12 @@ class Folder(Place):
         shutil.rmtree(self.folder)
 
     def total_bytes(self) -> int:
-        return sum((self.folder / name).stat().st_size for name in self.names())
+        total = 0
+        for name in self.names():
+            # An expiry may remove it meanwhile.
+            with suppress(FileNotFoundError):
+                total += (self.folder / name).stat().st_size
+        return total
 
     def free_bytes(self) -> int:
         for place in (self.folder.absolute(), *self.folder.absolute().parents):

@@ -183,6 +183,11 @@ class Repository:
             self._opened.expire_snapshots(now)
             self._opened.garbage_collect(now)
 
+    def forget_branches_but(self, kept: Collection[str]) -> None:
+        """Takes every name away that is none of these, as that of a tag."""
+        for branch in self._opened.list_branches() - set(kept):
+            self._opened.delete_branch(branch)
+
     def begin_draft(self) -> None:
         """What is written from now on lies beside the versions; what was there is dropped."""
         self._point(UNFINISHED, self._tip(MAIN))

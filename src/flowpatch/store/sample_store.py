@@ -15,7 +15,7 @@ from flowpatch.errors import StoreDamagedError
 from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
-from flowpatch.series.statistics import Statistics
+from flowpatch.series.statistics import Statistics, StepMoments
 from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
 from flowpatch.store.chunks import is_readable, read_steps
 from flowpatch.store.ledger import Ledger
@@ -29,11 +29,11 @@ _WIDTHS = {"cause": len(COUNTED_BY_DAY) + 2, "extreme": 2}
 
 
 class SampleStore:
-    """One fixed version of a sample store, read only."""
+    """One fixed version of a sample store, read only; `tag` is the tag that it was asked for by."""
 
-    def __init__(self, repository: Repository, version: str) -> None:
+    def __init__(self, repository: Repository, version: str, tag: str | None = None) -> None:
         self.place = repository.place
-        self.version = version
+        self.version, self.tag = version, tag
         self._repository = repository
         with reading(self.place):
             self._session = repository.session(version)
@@ -67,18 +67,23 @@ class SampleStore:
     def nodes(self) -> NodeTable:
         """The nodes, in the order of the series."""
         names = key_array_names(self.manifest.key_columns)
-        keys = tuple(self._array(name) for name in names)
+        keys = tuple(self.array(name) for name in names)
         return NodeTable(
             self.manifest.key_columns,
             tuple(key if key.dtype == np.int64 else key.astype(object) for key in keys),
-            self._array("latitude"),
-            self._array("longitude"),
+            self.array("latitude"),
+            self.array("longitude"),
         )
+
+    @cached_property
+    def moments(self) -> StepMoments:
+        """Count, mean and squared deviation of each step."""
+        return StepMoments(*(self.array(f"step_{name}") for name in ("count", "mean", "m2")))
 
     @cached_property
     def observed_at(self) -> NDArray[np.int64]:
         """(T,) observed nodes of each step."""
-        return self._array("step_count")
+        return self.array("step_count")
 
     @cached_property
     def ledger(self) -> Ledger | None:
@@ -86,7 +91,7 @@ class SampleStore:
         with reading(self.place):
             if not all(name in self._group for name in LEDGER_DIMENSIONS):
                 return None
-        arrays = {name: self._array(name) for name in LEDGER_DIMENSIONS}
+        arrays = {name: self.array(name) for name in LEDGER_DIMENSIONS}
         return Ledger.of_arrays(arrays, list(self.manifest.day_hashes))
 
     @property
@@ -112,8 +117,12 @@ class SampleStore:
         """Size of everything in the store, all versions together."""
         return self.place.total_bytes()
 
-    def _array(self, name: str) -> NDArray[Any]:
-        """Any array but the values, whole."""
+    def array(self, name: str) -> NDArray[Any]:
+        """Any array but the values, whole; `arrays.py` says which there are.
+
+        Raises:
+            StoreDamagedError: a chunk is missing or does not decode.
+        """
         with reading(self.place):
             array = self._open_array(name)
             # Zarr reads a chunk that is not there as empty; here every chunk was written.
@@ -140,7 +149,8 @@ class SampleStore:
         if name == "value":
             return steps, nodes
         lengths = {"time": steps, "day": self.axis.days, "node": nodes, **_WIDTHS}
-        return tuple(lengths[dimension] for dimension in LEDGER_DIMENSIONS.get(name, ("node",)))
+        dimensions = {"time": ("time",), **LEDGER_DIMENSIONS}.get(name, ("node",))
+        return tuple(lengths[dimension] for dimension in dimensions)
 
 
 def open_store(path: str | Path | Place, version: str | None = None) -> SampleStore:
@@ -156,4 +166,6 @@ def open_store(path: str | Path | Place, version: str | None = None) -> SampleSt
         StoreDamagedError: a part of it is missing or does not decode.
     """
     repository = open_repository(place_of(path))
-    return SampleStore(repository, repository.find(version).version)
+    found = repository.find(version).version
+    is_tag = version is not None and version in repository.tags()
+    return SampleStore(repository, found, version if is_tag else None)

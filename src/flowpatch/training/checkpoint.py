@@ -42,16 +42,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class StoreReference:
-    """The store version that a run was trained on."""
+    """The store version that a run was trained on, and the tag that named it, if one did."""
 
     path: str
     version: str
     content_hash: str
+    tag: str | None = None
 
     @classmethod
     def of(cls, store: SampleStore) -> "StoreReference":
         """The version that is open."""
-        return cls(store.place.absolute_address, store.version, store.manifest.content_hash)
+        content_hash = store.manifest.content_hash
+        return cls(store.place.absolute_address, store.version, content_hash, store.tag)
 
 
 @dataclass(frozen=True)

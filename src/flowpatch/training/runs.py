@@ -15,6 +15,7 @@ from flowpatch.store.place import place_of
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.training.checkpoint import Checkpoint, Progress, StoreReference
 from flowpatch.training.device import make_accelerator
+from flowpatch.training.lineage import note_run, say_moved
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.trainer import Trainer
@@ -64,12 +65,13 @@ def train(
     trainer = Trainer(folder, checkpoint, store, windows, accelerator)
     folder.create(
         {
-            "store": {"path": str(store.place), "version": store.version},
+            "store": {"path": str(store.place), "version": store.version, "tag": store.tag},
             "model": model_settings.model_dump(mode="json"),
             "training": train_settings.model_dump(mode="json"),
         }
     )
     trainer.save("last")
+    note_run(store, checkpoint.store, folder.path, "trained")
     return trainer.fit()
 
 
@@ -102,6 +104,7 @@ def resume(
     windows = checkpoint.windows(store, accelerator.device)
     trainer = Trainer(folder, checkpoint, store, windows, accelerator)
     folder.keep_rows(checkpoint.progress.step, checkpoint.progress.epoch)
+    note_run(store, checkpoint.store, folder.path, "resumed")
     return trainer.fit()
 
 
@@ -126,6 +129,7 @@ def open_trained_store(checkpoint: Checkpoint, store_path: str | Path | None = N
             "on. Name the store that it was trained on."
         )
     checkpoint.check_store(store)
+    say_moved(store, reference)
     return store
 
 

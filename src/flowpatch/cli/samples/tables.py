@@ -1,4 +1,4 @@
-"""`flowpatch samples ...`: sample tables in MaxCompute."""
+"""`flowpatch samples publish | fetch`: sample tables in MaxCompute."""
 
 from pathlib import Path
 from typing import Annotated
