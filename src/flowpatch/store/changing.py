@@ -58,13 +58,14 @@ def changing(address: str | Path | Place) -> Iterator[Repository]:
     place = place_of(address)
     # First, so that no lock is left beside what is no store.
     open_repository(place)
-    with place.writer_lock():
+    with place.writer_lock() as lock:
         repository = open_repository(place)
         with reading(place):
-            is_finished = repository.finished_draft() is not None
-        if is_finished:
+            finished = repository.finished_draft()
+        if finished is not None:
+            lock.check()
             with writing(place):
-                repository.publish_draft()
+                repository.publish_draft(finished.version)
         yield repository
 
 
