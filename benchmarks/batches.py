@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -88,10 +88,16 @@ def _rate(
     cut: Callable[[NDArray[np.int64]], object], batches: Iterator[NDArray[np.int64]], count: int
 ) -> float:
     """Batches a second, the first ones left out."""
-    for origins in itertools.islice(batches, OURS_FIRST):
+    _cut_each(cut, itertools.islice(batches, OURS_FIRST))
+    return count / seconds_of(lambda: _cut_each(cut, itertools.islice(batches, count)))
+
+
+def _cut_each(
+    cut: Callable[[NDArray[np.int64]], object], batches: Iterable[NDArray[np.int64]]
+) -> None:
+    """Cuts one batch after the other and holds none, as training does."""
+    for origins in batches:
         cut(origins)
-    seconds = seconds_of(lambda: [cut(origins) for origins in itertools.islice(batches, count)])
-    return count / seconds
 
 
 def _loader_rate(dataset: SampleDataset, workers: int) -> float:
@@ -127,7 +133,9 @@ def _beside_step(
     windows.batch(next(origins))
     cut, step = alternate(
         rounds,
-        lambda: 1e3 * seconds_of(lambda: [windows.batch(next(origins)) for _ in range(20)]) / 20,
+        lambda: (
+            1e3 * seconds_of(lambda: _cut_each(windows.batch, itertools.islice(origins, 20))) / 20
+        ),
         lambda: 1e3 * seconds_of(lambda: contender.train(next(origins))),
     )
     return list(cut), list(step)

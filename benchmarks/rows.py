@@ -117,6 +117,18 @@ _CSV = (
         "higher",
     ),
 )
+_UPDATE = (
+    Figure(
+        "seconds",
+        "update by one day, the whole command",
+        "s",
+        "a build of that day alone, the whole command",
+        "measured/beside",
+        "ratio",
+        at_least=2,
+        hoped_for=1.2,
+    ),
+)
 _DISK = (
     Figure(
         "raw",
@@ -345,6 +357,13 @@ ROWS = (
         "benchmarks.build:measure_csv",
         _CSV,
         disk_gb=3,
+    ),
+    Row(
+        "update",
+        "one day more for a store of 60: 1,000 nodes at 1 minute",
+        "benchmarks.update:measure",
+        _UPDATE,
+        disk_gb=1.5,
     ),
     Row(
         "batches",

@@ -13,6 +13,7 @@ from benchmarks.rows import Row
 Kind = Literal["parquet", "csv"]
 STEP_MINUTES = 1
 SEED = 1
+NODES = 15_946
 RECORDS_A_NODE_AND_DAY = 2060
 """1.43 a cell: 230 million records in a week of 15,946 nodes."""
 
@@ -69,9 +70,11 @@ class Workshop:
     folder: Path
     quick: bool
 
-    def city(self, kind: Kind, days: int) -> City:
-        """A simulated city of 230 million records a week, unless it is there already."""
-        nodes = 60 if self.quick else 15_946
+    def city(self, kind: Kind, days: int, nodes: int = NODES) -> City:
+        """A simulated city, unless it is there already; by default one of 230 million records a
+        week.
+        """
+        nodes = min(nodes, 60) if self.quick else nodes
         days = min(days, 2) if self.quick else days
         records = nodes * days * RECORDS_A_NODE_AND_DAY
         folder = self.folder / f"city-{kind}-{nodes}-nodes-{days}-days"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from flowpatch.model.settings import ModelSettings as ModelSettings
     from flowpatch.preprocessing.build import preprocess as preprocess
     from flowpatch.preprocessing.settings import PreprocessSettings as PreprocessSettings
+    from flowpatch.preprocessing.settings import UpdateSettings as UpdateSettings
+    from flowpatch.preprocessing.update import update as update
     from flowpatch.sources.simulated import SimulateSettings as SimulateSettings
     from flowpatch.sources.simulated import simulate as simulate
     from flowpatch.store.sample_store import SampleStore as SampleStore
@@ -34,6 +36,7 @@ _HOMES = {
     "SampleStore": "store.sample_store",
     "SimulateSettings": "sources.simulated",
     "TrainSettings": "training.settings",
+    "UpdateSettings": "preprocessing.settings",
     "Windows": "windows.batches",
     "evaluate": "training.evaluation",
     "forecast": "forecasting",
@@ -43,6 +46,7 @@ _HOMES = {
     "resume": "training.runs",
     "simulate": "sources.simulated",
     "train": "training.runs",
+    "update": "preprocessing.update",
 }
 
 __all__ = sorted(_HOMES)

@@ -256,7 +256,8 @@ def test_a_node_without_a_key_is_an_error(tmp_path: Path) -> None:
 
 ODD_NAMES = [
     "编号", "flow label", 'say "x"', "it's", "a;b", "x; DROP TABLE r --", "select", "a,b", "Ünï",
-    "instant", "value", "key_0", "raw", "node", "n.node", "r", "step", "{x}", "%s", "\\",
+    "instant", "value", "key_0", "raw", "node", "n.node", "r", "step", "{x}", "%s", "\\", "part",
+    "file", "filename", "shown",
 ]  # fmt: skip
 
 
@@ -572,9 +573,9 @@ def test_a_survey_by_statistics_is_that_of_a_scan(
         path = tmp_path / f"{with_statistics}.parquet"
         pq.write_table(pa.table(columns), path, row_group_size=2, write_statistics=with_statistics)
         of = source(path, nodes)
-        told = of._relation.survey_by_statistics(of._record_files.sql_paths)
+        told = of._relation.surveys_by_statistics(of._record_files.sql_paths)
         assert (told is not None) == (with_statistics and kind != pa.string())
-        assert told in (None, of._relation.survey())
+        assert told in (None, of._relation.surveys())
         assert of.survey() == of._relation.survey()
 
 

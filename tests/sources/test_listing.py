@@ -92,7 +92,8 @@ def test_identity_changes_with_the_file(tmp_path: Path) -> None:
     (before,) = listing.identity()
     assert before["bytes"] == 9
     (tmp_path / "a.csv").write_text("id,v\n1,2\n3,4\n")
-    assert listing.identity()[0]["bytes"] == 13
+    assert find_files(str(tmp_path), "--records").identity()[0]["bytes"] == 13
+    assert listing.identity() == [before], "what was listed is not what was written since"
     assert listing.identity()[0]["changed_ns"] >= before["changed_ns"]
 
 

@@ -266,10 +266,10 @@ def test_many_odd_lines_are_left_to_duckdb_with_a_word(
 def test_a_full_disk_is_an_error_that_says_what_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(of: put_aside.PutAside, added: put_aside.DayRows) -> None:
+    def full(of: put_aside.PutAside, added: put_aside.DayRows, part: str) -> None:
         of._file.close()
         of._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115
-        add(of, added)
+        add(of, added, part)
 
     if not Path("/dev/full").exists():
         pytest.skip("this system has no device that is always full")

@@ -17,6 +17,7 @@ from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.series.statistics import Statistics
 from flowpatch.time_axis import TimeAxis
 from flowpatch.windows.batches import Batch, Windows
+from flowpatch.windows.inputs import FEW_SHARE, hide_by_mask, hide_few
 from flowpatch.windows.missing import Missing
 from flowpatch.windows.origins import origins_of
 
@@ -366,3 +367,25 @@ def test_windows_of_a_store_hold_its_series_and_scaling(small_city: Path, tmp_pa
     assert np.nanstd(scaled) == pytest.approx(1, abs=1e-4)
     shorter = Windows.of_store(store, input_len=3, output_len=1, missing="zero")
     assert (shorter.input_len, shorter.output_len, shorter.missing) == (3, 1, "zero")
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0, 0.05, 0.15, 1]),
+    windows=st.integers(1, 4),
+    steps=st.integers(1, 6),
+)
+def test_cells_hidden_one_by_one_are_those_of_the_mask(
+    seed: int, share: float, windows: int, steps: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    chosen = generator.random((windows, 40)) < share
+    unseen_BN = torch.from_numpy(chosen * generator.integers(1, steps + 1, chosen.shape))
+    by_mask_BTN = torch.ones(windows, steps, 40)
+    one_by_one_BTN = by_mask_BTN.clone()
+    hide_by_mask(by_mask_BTN, unseen_BN, torch.arange(steps)[:, None])
+    if hide_few(one_by_one_BTN, unseen_BN):
+        assert torch.equal(one_by_one_BTN, by_mask_BTN)
+    else:
+        assert chosen.mean() > FEW_SHARE
+        assert (one_by_one_BTN == 1).all()

@@ -28,6 +28,7 @@ from flowpatch.redaction import redact
 
 COMMANDS = {
     "preprocess": "Turn raw records into a sample store.",
+    "update": "Bring a sample store up to date: new days, corrected days, new nodes.",
     "inspect": "Show what a sample store holds: period, nodes, coverage, quality, versions.",
     "train": "Train PatchSTG from a sample store, or go on with a stopped run.",
     "evaluate": "Score a run beside the naive forecasts.",

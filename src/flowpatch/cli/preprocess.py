@@ -5,6 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flowpatch.cli.groups import MAXCOMPUTE
+from flowpatch.cli.kept_memory import keep_freed_memory
 from flowpatch.maxcompute.settings import MaxComputeSettings
 from flowpatch.preprocessing.settings import PreprocessSettings
 
@@ -17,6 +18,7 @@ def preprocess(
     maxcompute: Annotated[MaxComputeSettings, MAXCOMPUTE] = _DEFAULT_MAXCOMPUTE,
 ) -> None:
     """Turn raw records into a sample store."""
+    keep_freed_memory()
     # Imported here: --help must not wait for the engines.
     from flowpatch.preprocessing.build import preprocess
 

@@ -12,8 +12,10 @@ import numpy as np
 from flowpatch.errors import RecordError, StoppedByUser
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.preprocessing.parts import with_parts, without_parts
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.preprocessing.sources import open_source
+from flowpatch.preprocessing.splitting import split_series
 from flowpatch.preprocessing.stretches import (
     Gathering,
     Run,
@@ -25,7 +27,6 @@ from flowpatch.preprocessing.stretches import (
 )
 from flowpatch.progress import say
 from flowpatch.series.nodes import locate
-from flowpatch.series.splits import split_by_ratio
 from flowpatch.sources.contract import RecordSource, Survey
 from flowpatch.store.draft import Origin
 from flowpatch.store.place import Place, place_of
@@ -86,10 +87,15 @@ def _build(
         f"{survey.records:,} records, {len(located.table):,} nodes, "
         f"{axis.days} days from {str(axis.start)[:10]}, {axis.length:,} steps"
     )
-    identity = source.describe()
     origin = Origin(
-        settings.recipe(), identity, axis.to_json(), located.table.fingerprint(), base=None
+        settings.recipe(),
+        source.describe(),
+        axis.to_json(),
+        located.table.fingerprint(),
+        base=None,
     )
+    # Ahead of the reading: what changes meanwhile is read again by the next update.
+    described = with_parts(origin.source, source.surveyed_parts())
     writing = StoreWriter(
         place, axis, located.table, origin, overwrite=settings.overwrite, resume=settings.resume
     )
@@ -102,9 +108,10 @@ def _build(
         counts.check_dropped_share(settings.max_dropped_share)
         quality = writer.quality()
         check_observed(quality, counts)
-        splits = split_by_ratio(quality.first_step, quality.stop_step, settings.ratios)
+        splits = split_series(settings, axis, quality)
         splits.check_windows(settings.input_len, settings.output_len)
         store = writer.commit(
+            source=described,
             input_len=settings.input_len,
             output_len=settings.output_len,
             counts=counts,
@@ -125,7 +132,9 @@ def _same(settings: PreprocessSettings, place: Place, source: RecordSource) -> S
         return None
     store = open_store(place)
     recipe = json.loads(json.dumps(settings.recipe()))
-    same = store.manifest.recipe == recipe and store.manifest.source == source.describe()
+    same = store.manifest.recipe == recipe and (
+        without_parts(store.manifest.source) == source.describe()
+    )
     return store if same else None
 
 

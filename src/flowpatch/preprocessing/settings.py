@@ -1,6 +1,7 @@
 """How raw records become a sample store. Free of engines, so that `--help` need not load them."""
 
-from typing import Annotated, Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +12,9 @@ from flowpatch.settings import Date, Names, Settings
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.store.address import StoreAddress
 from flowpatch.time_axis import check_step_minutes, check_time_zone
+
+SplitPolicy = Literal["ratio", "fixed"]
+NodePolicy = Literal["keep", "extend"]
 
 
 class Places(Settings):
@@ -68,6 +72,13 @@ class BuildSettings(Settings):
     """Share of the period for validation."""
     test_ratio: float = 0.2
     """Share of the period for the test."""
+    split_policy: SplitPolicy = "ratio"
+    """What an update does to the splits: cut the whole period by ratio again, or leave the borders
+    fixed, so that new days are in the test."""
+    val_start: Date | None = None
+    """First day of validation, in place of the ratios; with test_start."""
+    test_start: Date | None = None
+    """First day of the test, in place of the ratios; with val_start."""
     pushdown: Pushdown = "auto"
     """How records in MaxCompute are read: aggregated there by sql, row by row through the tunnel,
     or the cheaper of both."""
@@ -92,6 +103,12 @@ class BuildSettings(Settings):
         check_step_minutes(self.step_minutes)
         check_time_zone(self.time_zone)
         check_ratios(self.ratios)
+        if (self.val_start is None) != (self.test_start is None):
+            raise ValueError("--val-start and --test-start go together: give both, or neither.")
+        if self.val_start and self.test_start and self.test_start <= self.val_start:
+            raise ValueError(
+                f"--test-start {self.test_start} must lie after --val-start {self.val_start}."
+            )
         if self.start_date and self.end_date and self.end_date < self.start_date:
             raise ValueError(
                 f"--end-date {self.end_date} lies before --start-date {self.start_date}. "
@@ -128,4 +145,24 @@ class PreprocessSettings(BuildSettings, Places):
 
     def recipe(self) -> dict[str, Any]:
         """What a later build needs to do the same again: all settings but where to write."""
-        return self.model_dump(mode="json", exclude={"store", "overwrite", "resume"})
+        recipe = self.model_dump(mode="json", exclude={"store", "overwrite", "resume"})
+        for name in ("records", "nodes"):
+            if not is_address(recipe[name]):
+                # A later update may run in another folder.
+                recipe[name] = str(Path(recipe[name]).expanduser().absolute())
+        return recipe
+
+
+class UpdateSettings(Settings):
+    """How a store is brought up to date."""
+
+    until: Date | None = None
+    """Last day, itself included; by default that of the last record."""
+    revise: Annotated[int, Field(ge=0)] = 0
+    """Read the last DAYS days again as well, whatever the source says of when it changed."""
+    nodes: NodePolicy = "keep"
+    """Nodes that are new in the node table are left out (keep), or taken (extend)."""
+    keep_days: Annotated[int, Field(ge=1)] | None = None
+    """Days that the store holds at most: the oldest are dropped."""
+    resume: bool = False
+    """Go on with an update that was stopped; give the same settings."""

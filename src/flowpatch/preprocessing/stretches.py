@@ -29,7 +29,7 @@ GATHER_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Run:
-    """Days first .. stop of the axis, written one after another."""
+    """Days first .. stop, written one after another; those before 0 are dropped from the axis."""
 
     first: int
     stop: int
@@ -37,14 +37,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Gathering:
-    """Where the values of days come from.
+    """Where the values of days come from: a source, or None where no records are left for them.
 
     `records` says about how many records will be read. Days that are `carried` are in the version
     already and only looked at.
     """
 
     settings: BuildSettings
-    source: RecordSource
+    source: RecordSource | None
     nodes: NodeIndex
     records: int
     carried: frozenset[int] = frozenset()
@@ -95,11 +95,12 @@ def _gather(
     stop: int,
     after_block: Callable[[int], None],
 ) -> tuple[NDArray[np.float32], DayCounts]:
-    in_order = gathering.settings.aggregate == "last"
-    found = gathering.source.read_blocks(
-        gathering.nodes, writer.axis, first, stop, in_order=in_order
-    )
-    gather(found, scatter, after_block)
+    if gathering.source is not None:
+        in_order = gathering.settings.aggregate == "last"
+        found = gathering.source.read_blocks(
+            gathering.nodes, writer.axis, first, stop, in_order=in_order
+        )
+        gather(found, scatter, after_block)
     return scatter.finish(stop - first)
 
 
@@ -161,7 +162,7 @@ def _stretch_days(gathering: Gathering, writer: StoreWriter) -> int:
 
 def _parts(run: Run, days: int, carried: frozenset[int]) -> Iterator[tuple[Run, bool]]:
     """The run in parts of so many days at most, either carried or not."""
-    first = run.first
+    first = max(0, run.first)
     while first < run.stop:
         is_carried = first in carried
         stop = first

@@ -221,7 +221,8 @@ class Scatter:
 
     def finish(self, steps: int | None = None) -> tuple[NDArray[np.float32], DayCounts]:
         """(steps, N) values of the first steps, by default of all S, NaN where no record fell, and
-        the counts of their days by cause; the next stretch begins.
+        the counts of their days by cause; the next stretch begins. The values stand until the
+        stretch after the next is finished.
 
         Raises:
             RecordError: a value is too large for a float32.

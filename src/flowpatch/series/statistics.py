@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.errors import PeriodError
+from flowpatch.series.filling import filled
 from flowpatch.series.row_blocks import row_blocks
 
 Scaled = TypeVar("Scaled")
@@ -65,11 +66,10 @@ class StepMoments:
 
     def _set_rows(self, first_step: int, values: NDArray[np.float32]) -> None:
         rows = slice(first_step, first_step + len(values))
-        observed = ~np.isnan(values)
-        count = observed.sum(axis=1)
-        total = np.where(observed, values, 0).sum(axis=1, dtype=np.float64)
-        mean = total / np.maximum(count, 1)
-        deviation = np.where(observed, values - mean[:, None].astype(np.float32), 0)
+        missing = np.isnan(values)
+        count = values.shape[1] - np.count_nonzero(missing, axis=1)
+        mean = filled(values, missing, 0).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+        deviation = filled(values - mean[:, None].astype(np.float32), missing, 0)
         # The mean above was rounded to float32 before it was subtracted: shift M2 to the true one.
         offset = mean.astype(np.float32) - mean
         squares = np.einsum("tn,tn->t", deviation, deviation, dtype=np.float64)

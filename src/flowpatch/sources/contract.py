@@ -2,6 +2,8 @@
 
     read_nodes()   the node table as it is written
     survey()       how many records there are, and from when to when
+    parts()        what of it can change by itself: files, partitions; and the state of each
+    only()         the same records, restricted to some parts
     read_blocks()  blocks of (step, node, value), in any order, for a stretch of the time axis:
                    records as they are, parts of them that any thread can read, or cells where
                    the engine has aggregated them already
@@ -10,7 +12,7 @@ A source finds records and numbers their steps and nodes. It drops none without 
 cannot number is marked, and counted by whoever takes the block (`series/dense.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,15 +77,82 @@ class Survey:
     time_example: str | None = None
 
     def __add__(self, other: "Survey") -> "Survey":
-        """Both together."""
+        """Both together; in which order makes no difference."""
         firsts = [first for first in (self.first, other.first) if first is not None]
         lasts = [last for last in (self.last, other.last) if last is not None]
+        examples = (self.time_example, other.time_example)
         return Survey(
             self.records + other.records,
             self.without_time + other.without_time,
             min(firsts, default=None),
             max(lasts, default=None),
-            self.time_example or other.time_example,
+            min((example for example in examples if example is not None), default=None),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads: plain JSON, instants as ISO text."""
+        return {
+            "records": self.records,
+            "without_time": self.without_time,
+            "first": None if self.first is None else str(self.first),
+            "last": None if self.last is None else str(self.last),
+            "time_example": self.time_example,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Survey":
+        """The survey that `to_json` described.
+
+        Raises:
+            KeyError, ValueError: it is none.
+        """
+        first, last = (
+            None if content[end] is None else np.datetime64(content[end], "ms")
+            for end in ("first", "last")
+        )
+        return cls(
+            content["records"], content["without_time"], first, last, content["time_example"]
+        )
+
+
+NO_RECORDS = Survey(0, 0, None, None)
+"""The survey of nothing; any other plus this one is itself."""
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """What of a source can change by itself: a file, a partition, or a table without any.
+
+    `name` is the path as the source names it, or the partition, '' for a table without any.
+    `identity` is plain JSON that differs where the records may differ: bytes and changed_ns of a
+    file; modified of a partition; created, modified and bytes of a table. `survey` is what the
+    part holds, None where nobody looked.
+    """
+
+    name: str
+    identity: dict[str, Any]
+    survey: Survey | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; every value is plain JSON."""
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "survey": None if self.survey is None else self.survey.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "SourcePart":
+        """The part that `to_json` described.
+
+        Raises:
+            KeyError, ValueError: it is none.
+        """
+        survey = content["survey"]
+        return cls(
+            content["name"],
+            content["identity"],
+            None if survey is None else Survey.from_json(survey),
         )
 
 
@@ -146,6 +215,26 @@ class RecordSource(Protocol):
 
         Raises:
             SourceError: the records are missing or lack a column.
+        """
+
+    def parts(self) -> tuple[SourcePart, ...]:
+        """Every part, in order of name; no record is read, no survey is given.
+
+        States are those from before this source read anything: what changes later, even while it
+        is read, differs from them, as another source will see.
+
+        Raises:
+            SourceError: the records are missing.
+        """
+
+    def surveyed_parts(self) -> tuple[SourcePart, ...]:
+        """The same with what each part holds, as `survey` counts it: all together are its sum."""
+
+    def only(self, names: Collection[str]) -> "RecordSource":
+        """The same records, restricted to some parts; closed for itself, before or after this.
+
+        Raises:
+            SourceError: a part is not there, or none is named.
         """
 
     def read_blocks(

@@ -1,6 +1,7 @@
 """How the lines of CSV files are written, as DuckDB sees it: is it plain, and alike in all?"""
 
 import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +24,16 @@ class Dialect:
     line_end: str
     columns: tuple[str, ...]
 
-    def relation(self, path: Path) -> str:
-        """The DuckDB table function that reads a file of such lines and no header, as text."""
+    def relation(self, paths: Sequence[Path], file_column: str) -> str:
+        """The DuckDB table function that reads files of such lines and no header, as text.
+
+        A column named `file_column` holds each line's path.
+        """
+        files = ", ".join(text(glob.escape(str(path))) for path in paths)
         columns = ", ".join(f"{text(name)}: 'VARCHAR'" for name in self.columns)
         return (
-            f"read_csv({text(glob.escape(str(path)))}, auto_detect = false, header = false, "
+            f"read_csv([{files}], auto_detect = false, header = false, "
+            f"filename = {text(file_column)}, "
             f"comment = '', delim = {text(self.delimiter)}, quote = '', escape = '', "
             f"new_line = {text(self.line_end.encode('unicode_escape').decode())}, "
             f"columns = {{{columns}}})"

@@ -1,7 +1,10 @@
 """DuckDB inside this process: how it is set up, and its errors under our own names."""
 
+import glob
+import os.path
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -40,6 +43,19 @@ def summary(error: Exception) -> str:
     """What went wrong, without the advice on DuckDB's own options that follows an empty line."""
     lines = str(error).strip().split("\n\n")[0].splitlines()
     return "; ".join(line.strip() for line in lines[:3]) or type(error).__name__
+
+
+def name_of(path: Path) -> str:
+    """The path of a file as DuckDB gives it back.
+
+    That is the path as it was given, but where it had to be escaped: then it is tidied as a
+    pattern is.
+    """
+    name = str(path)
+    if not glob.has_magic(name):
+        return name
+    tidy = os.path.normpath(name)
+    return tidy[1:] if tidy.startswith("//") else tidy
 
 
 def column_types(connection: duckdb.DuckDBPyConnection, relation: str) -> ColumnTypes:

@@ -6,9 +6,9 @@ numbered to `record_relation.py`, the node table to `node_relation.py`.
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,15 @@ from flowpatch.sources.contract import (
     NodeRecords,
     RecordBlock,
     RecordPart,
+    SourcePart,
     Survey,
 )
-from flowpatch.sources.engine import column_types, connect, reading
+from flowpatch.sources.engine import column_types, connect, name_of, reading
 from flowpatch.sources.listing import Listing, find_files
 from flowpatch.sources.node_relation import read_node_relation
+from flowpatch.sources.parts import chosen_names, sum_of, with_surveys
 from flowpatch.sources.record_relation import RecordRelation
-from flowpatch.sources.sql import text
+from flowpatch.sources.sql import one_of, text, unused_name
 from flowpatch.time_axis import TimeAxis
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class FilesSource:
     columns: RecordColumns
     scratch: Path | None = None
     """Where a passing copy of many records may lie; by default the system's folder for such."""
+    names: frozenset[str] | None = None
+    """Which of the files behind `records` are read; all by default."""
 
     def describe(self) -> dict[str, Any]:
         """The files behind the records and the nodes, with their sizes and times of change."""
@@ -78,11 +82,34 @@ class FilesSource:
 
     @cached_property
     def _survey(self) -> Survey:
+        return sum_of(self._surveys)
+
+    @cached_property
+    def _surveys(self) -> dict[str, Survey]:
+        """What each file holds that holds any record, by its name."""
         files = self._record_files
         found = None
         if files.format == "parquet":
-            found = self._relation.survey_by_statistics(files.sql_paths)
-        return found or self._readable.survey()
+            found = self._relation.surveys_by_statistics(files.sql_paths)
+        if found is None:
+            found = self._readable.surveys()
+        names = {name_of(path): str(path) for path in files.paths}
+        return {names[name]: survey for name, survey in found.items()}
+
+    def parts(self) -> tuple[SourcePart, ...]:
+        """The files of records. See `RecordSource.parts`."""
+        return _parts(self._record_files)
+
+    def surveyed_parts(self) -> tuple[SourcePart, ...]:
+        """The files with what `survey` found in each. See `RecordSource.surveyed_parts`."""
+        return with_surveys(self.parts(), self._surveys)
+
+    def only(self, names: Collection[str]) -> "FilesSource":
+        """Some of the files, looked for anew. See `RecordSource.only`.
+
+        Where files hold a column in different types, those that are left decide how it is read.
+        """
+        return replace(self, names=chosen_names(names, self.parts(), self.records))
 
     @cached_property
     def _readable(self) -> "RecordRelation | PlainCsv":
@@ -156,7 +183,10 @@ class FilesSource:
 
     @cached_property
     def _record_files(self) -> Listing:
-        return find_files(self.records, "--records")
+        files = find_files(self.records, "--records")
+        if self.names is None:
+            return files
+        return files.only(chosen_names(self.names, _parts(files), self.records))
 
     @cached_property
     def _node_files(self) -> Listing:
@@ -167,8 +197,14 @@ class FilesSource:
         files = self._record_files
         with reading(str(files.paths[0])):
             types = column_types(self._connection, files.relation())
+        file_column = unused_name("file", types)
         relation = RecordRelation(
-            self._connection, files.relation(), types, self.columns, self.records
+            self._connection,
+            files.relation(file_column),
+            types,
+            self.columns,
+            self.records,
+            part=one_of(file_column, [name_of(path) for path in files.paths]),
         )
         relation.check_columns()
         self._check_every_file()
@@ -198,6 +234,14 @@ class FilesSource:
                     f"Column '{name}' is in {count} of the {len(files.paths)} files of "
                     f"'{self.records}' only. Write it into all of them, or read fewer files."
                 )
+
+
+def _parts(files: Listing) -> tuple[SourcePart, ...]:
+    found = [
+        SourcePart(file["file"], {"bytes": file["bytes"], "changed_ns": file["changed_ns"]})
+        for file in files.identity()
+    ]
+    return tuple(sorted(found, key=lambda part: part.name))
 
 
 def _passing_folder(folder: Path) -> "tempfile.TemporaryDirectory[str]":

@@ -1,7 +1,9 @@
 """Which files stand behind a path: one file, a pattern, or a folder with or without partitions."""
 
 import glob
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +32,10 @@ class Listing:
     paths: tuple[Path, ...]
     format: FileFormat
 
+    def __post_init__(self) -> None:
+        # Noted before a file is read: what changes meanwhile must not pass for what was read.
+        self.identity()
+
     @property
     def sql_paths(self) -> str:
         """The SQL list of the paths, as they are and not as patterns."""
@@ -41,28 +47,32 @@ class Listing:
         folders = (part for path in self.paths for part in path.parts[:-1])
         return {name for name, equals, _ in (part.partition("=") for part in folders) if equals}
 
-    def relation(self) -> str:
+    def relation(self, file_column: str | None = None) -> str:
         """The DuckDB table function that reads them, hive partitions as text columns.
 
         Files of one folder may differ in a column's type: by name, DuckDB reads the type that
         holds all of them, where it would else round fractions to the first file's integers.
+        `file_column` asks for a column of that name with each row's path.
         """
         files = f"{self.sql_paths}, hive_partitioning = true, hive_types_autocast = false"
+        if file_column is not None:
+            files += f", filename = {text(file_column)}"
         if self.format == "parquet":
             by_name = f"union_by_name = {len(self.paths) > 1}"
             return f"read_parquet({files}, {by_name}, binary_as_string = true)"
         return f"read_csv({files}, {CSV_OPTIONS})"
 
+    def only(self, names: Collection[str]) -> "Listing":
+        """Those of the files that are named."""
+        return Listing(tuple(path for path in self.paths if str(path) in names), self.format)
+
     def identity(self) -> list[dict[str, Any]]:
-        """Name, size in bytes and time of last change of each file."""
-        return [
-            {
-                "file": str(path),
-                "bytes": path.stat().st_size,
-                "changed_ns": path.stat().st_mtime_ns,
-            }
-            for path in self.paths
-        ]
+        """Name, size in bytes and time of last change of each file, as they were when listed."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> list[dict[str, Any]]:
+        return [_identity(path) for path in self.paths]
 
 
 def find_files(place: str, flag: str) -> Listing:
@@ -111,6 +121,17 @@ def _candidates(place: str, flag: str) -> list[Path]:
             f"No file matches '{place}'. Check {flag}; a pattern needs quotes in the shell."
         )
     raise SourceNotFoundError(f"No file or folder '{place}'. Check {flag}.")
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise SourceError(
+            f"'{path}' was there and cannot be looked at any more: {error.strerror}. Run the "
+            "command again when nothing removes files there."
+        ) from error
+    return {"file": str(path), "bytes": state.st_size, "changed_ns": state.st_mtime_ns}
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -8,8 +8,9 @@ run queries and create tables; where the two could read a record differently, SQ
 (`aggregation.py`).
 """
 
-from collections.abc import Iterator
-from datetime import date
+from collections.abc import Collection, Iterator
+from copy import copy
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from flowpatch.errors import ColumnError, NoPermissionError, QueryError, RecordError
 from flowpatch.maxcompute.connection import Connection
-from flowpatch.maxcompute.metadata import TableInfo, describe_table
+from flowpatch.maxcompute.metadata import Partition, TableInfo, describe_table
 from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.patience import Patience
 from flowpatch.maxcompute.reading import Reader, cut, keep_rows, open_part
@@ -26,15 +27,26 @@ from flowpatch.maxcompute.settings import Pushdown
 from flowpatch.progress import say
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.sources.columns import LATITUDE_NAMES, LONGITUDE_NAMES, RecordColumns
-from flowpatch.sources.contract import CellBlock, NodeIndex, NodeRecords, RecordBlock, Survey
+from flowpatch.sources.contract import (
+    CellBlock,
+    NodeIndex,
+    NodeRecords,
+    RecordBlock,
+    SourcePart,
+    Survey,
+)
 from flowpatch.sources.engine import connect, reading, require
 from flowpatch.sources.listing import find_files
-from flowpatch.sources.maxcompute_partitions import Chosen, Extent, choose, newest
+from flowpatch.sources.maxcompute_partitions import Chosen, Extent, choose, newest, parts_of
 from flowpatch.sources.maxcompute_sql import SqlWay
 from flowpatch.sources.maxcompute_tunnel import RANGE_ROWS, Stretch, TunnelWay, worthwhile
 from flowpatch.sources.node_relation import read_node_relation, require_coordinates
+from flowpatch.sources.parts import chosen_names, sum_of, with_surveys
 from flowpatch.sources.record_relation import require_columns
 from flowpatch.time_axis import TimeAxis
+
+_ENDED = ("_sql", "_tunnel")
+"""What `close` ends, if it was ever used."""
 
 
 class MaxComputeSource:
@@ -58,10 +70,9 @@ class MaxComputeSource:
         self._columns, self._connection = columns, connection
         self._aggregate, self._null_value = aggregate, null_value
         self._period = (start_date, end_date)
+        self._asked_way: Pushdown = pushdown
         self._way, self._workers = pushdown, workers
         self._patience = Patience(connection.patience_s)
-        self._extents: list[Extent] = []
-        self._whole_keys = [True] * len(columns.node_columns)
 
     def describe(self) -> dict[str, Any]:
         """The table and the partitions that were read, with their times of change."""
@@ -79,12 +90,16 @@ class MaxComputeSource:
 
     def close(self) -> None:
         """Ends the workers and drops the temporary tables."""
-        for name in ("_sql", "_tunnel"):
+        for name in _ENDED:
             if name in self.__dict__:
                 self.__dict__[name].close()
 
     def read_nodes(self) -> NodeRecords:
         """The node table. See `RecordSource.read_nodes`."""
+        return self._node_records
+
+    @cached_property
+    def _node_records(self) -> NodeRecords:
         engine, relation = connect(), "nodes"
         if is_address(self._nodes):
             rows = self._node_rows(TableName.of_address(self._nodes))
@@ -92,9 +107,7 @@ class MaxComputeSource:
                 engine.register(relation, rows)
         else:
             relation = find_files(self._nodes, "--nodes").relation()
-        nodes = read_node_relation(engine, relation, self._columns, self._nodes)
-        self._whole_keys = [keys.dtype == np.int64 for keys in nodes.keys]
-        return nodes
+        return read_node_relation(engine, relation, self._columns, self._nodes)
 
     def _node_rows(self, table: TableName) -> pa.Table:
         info, columns = self._node_info, self._columns
@@ -115,17 +128,57 @@ class MaxComputeSource:
 
     def survey(self) -> Survey:
         """The records of all chosen partitions. See `RecordSource.survey`."""
-        self._extents = self._survey_by_sql() or self._tunnel.survey(self._chosen)
-        return sum((extent.survey for extent in self._extents), Survey(0, 0, None, None))
+        return sum_of(self._surveys)
 
-    def _survey_by_sql(self) -> list[Extent]:
-        """Nothing where SQL is not wanted, not allowed, or might misread a record."""
+    def parts(self) -> tuple[SourcePart, ...]:
+        """The chosen partitions, or the table without any. See `RecordSource.parts`."""
+        info, looked_at = self._look
+        return parts_of(info, self._chosen, looked_at)
+
+    def surveyed_parts(self) -> tuple[SourcePart, ...]:
+        """The same with what `survey` found in each. See `RecordSource.surveyed_parts`."""
+        return with_surveys(self.parts(), self._surveys)
+
+    def only(self, names: Collection[str]) -> "MaxComputeSource":
+        """Some of the partitions. See `RecordSource.only`.
+
+        What this source knows of the tables, and the node table once read, is not asked for again.
+        """
+        specs = chosen_names(names, self.parts(), self._records.address)
+        chosen = tuple(partition for partition in self._chosen if _name(partition) in specs)
+        restricted = copy(self)
+        restricted._start_anew(chosen)
+        return restricted
+
+    def _start_anew(self, chosen: Chosen) -> None:
+        """Of a copy: sessions, workers and temporary tables stay with the original, which ends
+        them; records are counted again, and the way of reading is chosen for them.
+        """
+        for name in (*_ENDED, "_extents"):
+            self.__dict__.pop(name, None)
+        self._chosen = chosen
+        self._patience = Patience(self._connection.patience_s)
+        self._way = self._asked_way
+
+    @property
+    def _surveys(self) -> dict[str, Survey]:
+        return {_name(extent.partition): extent.survey for extent in self._extents}
+
+    @cached_property
+    def _extents(self) -> list[Extent]:
+        """What each chosen partition holds that holds any record."""
+        found = self._survey_by_sql()
+        return self._tunnel.survey(self._chosen) if found is None else found
+
+    def _survey_by_sql(self) -> list[Extent] | None:
+        """None where SQL is not wanted, not allowed, or might misread a record."""
         if self._way == "tunnel":
-            return []
+            return None
         reason = self._sql.cannot()
         if reason is None:
+            whole_keys = [keys.dtype == np.int64 for keys in self._node_records.keys]
             try:
-                extents, unsure = self._sql.survey(self._chosen, self._whole_keys)
+                extents, unsure = self._sql.survey(self._chosen, whole_keys)
                 if not unsure:
                     return extents
                 reason = (
@@ -142,7 +195,7 @@ class MaxComputeSource:
                 "--pushdown tunnel, which reads the rows themselves."
             )
         self._read_rows_instead(reason)
-        return []
+        return None
 
     def read_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
@@ -202,11 +255,17 @@ class MaxComputeSource:
             return self._node_info.identity
         return find_files(self._nodes, "--nodes").identity()
 
-    @cached_property
+    @property
     def _info(self) -> TableInfo:
+        return self._look[0]
+
+    @cached_property
+    def _look(self) -> tuple[TableInfo, datetime]:
+        """The table before any record is read, and the moment before it was looked at."""
+        looked_at = datetime.now(UTC)
         info = describe_table(self._connection, self._patience, self._records)
         require_columns(self._columns, info.columns, f"table {self._records.address}")
-        return info
+        return info, looked_at
 
     @cached_property
     def _chosen(self) -> Chosen:
@@ -221,3 +280,8 @@ class MaxComputeSource:
     @cached_property
     def _tunnel(self) -> TunnelWay:
         return TunnelWay(self._connection, self._patience, self._info, self._columns, self._workers)
+
+
+def _name(partition: Partition | None) -> str:
+    """A part's name."""
+    return "" if partition is None else partition.spec

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from flowpatch.errors import RecordError
 from flowpatch.maxcompute.metadata import Partition, TableInfo
 from flowpatch.maxcompute.names import column, text
 from flowpatch.progress import say
-from flowpatch.sources.contract import Survey
+from flowpatch.sources.contract import SourcePart, Survey
+
+SETTLING_S = 2.0
+"""A partition written more lately than this may be written again within the same second, and the
+service tells no shorter time."""
 
 Chosen = tuple[Partition | None, ...]
 """The partitions to read; one None for a table without any."""
@@ -59,6 +64,29 @@ def choose(
             f"{there}. Set --start-date, --end-date and --adcode."
         )
     return tuple(chosen)
+
+
+def parts_of(info: TableInfo, chosen: Chosen, now: datetime) -> tuple[SourcePart, ...]:
+    """The partitions, or the table without any, with what tells their state, in order of name.
+
+    Where a part was written so lately before `now`, when the table was looked at, that another
+    write may not show, or where the service does not tell when, `unsettled` holds `now`: another
+    look then takes the part for a changed one.
+    """
+    found = [
+        SourcePart("", _state(info.modified, now, created=info.created, bytes=info.bytes))
+        if partition is None
+        else SourcePart(partition.spec, _state(partition.modified, now))
+        for partition in chosen
+    ]
+    return tuple(sorted(found, key=lambda part: part.name))
+
+
+def _state(modified: str | None, now: datetime, **others: Any) -> dict[str, Any]:
+    state = {**others, "modified": modified}
+    if modified and (now - datetime.fromisoformat(modified)).total_seconds() >= SETTLING_S:
+        return state
+    return {**state, "unsettled": now.isoformat()}
 
 
 def newest(info: TableInfo) -> Partition | None:

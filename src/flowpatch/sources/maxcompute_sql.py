@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from flowpatch.errors import MaxComputeError
+from flowpatch.errors import MaxComputeError, QueryError
 from flowpatch.maxcompute.connection import Connection
 from flowpatch.maxcompute.metadata import TableInfo
 from flowpatch.maxcompute.names import TableName, column
@@ -59,15 +59,18 @@ class SqlWay:
 
         Raises:
             NoPermissionError: the account may not run queries here.
+            QueryError: the service shows a partition's name in another way than it lists it.
         """
         keys, table = self._info.partition_columns, self._table(chosen)
         what = f"Counting the records of {self._info.name.address}"
         rows = self._queries.rows(table.survey_sql(keys, whole_keys), what, table.hints)
-        partitions = {partition.values: partition for partition in chosen if partition}
+        partitions = {partition.values if partition else (): partition for partition in chosen}
         extents, unsure = [], 0
         for row in rows:
             values = tuple(zip(keys, map(str, row[: len(keys)]), strict=True))
-            extents.append(Extent(partitions.get(values), _survey(row[len(keys) :])))
+            if values not in partitions:
+                raise QueryError(f"{what}: partition {values} is not one of those listed")
+            extents.append(Extent(partitions[values], _survey(row[len(keys) :])))
             unsure += int(row[len(keys) + 2] or 0)
         return extents, unsure
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from flowpatch.errors import ColumnError
+from flowpatch.sources.arrow_columns import degrees, whole_numbers
 from flowpatch.sources.columns import LATITUDE_NAMES, LONGITUDE_NAMES, RecordColumns
 from flowpatch.sources.contract import KeyColumn, NodeRecords
 from flowpatch.sources.engine import city_condition, column_types, reading, require
@@ -87,7 +88,7 @@ def _key_column(column: pa.ChunkedArray, name: str) -> KeyColumn:
         )
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         try:
-            return np.asarray(column.cast(pa.int64()).to_numpy(), dtype=np.int64)
+            return whole_numbers(column, 0)
         except pa.ArrowInvalid:
             column = column.cast(pa.string())
     keys = np.array(column.to_pylist(), dtype=object)
@@ -100,5 +101,5 @@ def _key_column(column: pa.ChunkedArray, name: str) -> KeyColumn:
 
 
 def _degrees(column: pa.ChunkedArray, limit: int) -> NDArray[np.float64]:
-    degrees: NDArray[np.float64] = column.to_numpy().astype(np.float64)
-    return np.where(np.abs(degrees) <= limit, degrees, np.nan)
+    found = degrees(column)
+    return np.where(np.abs(found) <= limit, found, np.nan)

@@ -1,18 +1,19 @@
 """CSV files of many plain lines, read once by compiled loops, near the speed of a bare scan.
 
-Plain lines (`plain_lines.py`) are put aside by day (`put_aside.py`); odd ones are copied into a
-small CSV, which DuckDB reads like any other (`record_relation.py`). Both ways read a plain line
-alike, so the series is the same. Where the files are not of one plain dialect, or much is odd in
-them, there is no `PlainCsv`, and DuckDB reads them all.
+Plain lines (`plain_lines.py`) are put aside by day (`put_aside.py`); odd ones are copied into
+small CSVs, one a file, which DuckDB reads like any other (`record_relation.py`). Both ways read a
+plain line alike, so the series is the same. Where the files are not of one plain dialect, or much
+is odd in them, there is no `PlainCsv`, and DuckDB reads them all.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import local
+from types import TracebackType
 from typing import BinaryIO
 
 import duckdb
@@ -23,9 +24,16 @@ from flowpatch.errors import SourceError
 from flowpatch.interruption import raise_if_stop_asked
 from flowpatch.progress import say, track
 from flowpatch.sources.columns import RecordColumns
-from flowpatch.sources.contract import KeyColumn, NodeIndex, NodeRecords, RecordBlock, Survey
+from flowpatch.sources.contract import (
+    NO_RECORDS,
+    KeyColumn,
+    NodeIndex,
+    NodeRecords,
+    RecordBlock,
+    Survey,
+)
 from flowpatch.sources.csv_dialect import Dialect, common_dialect
-from flowpatch.sources.engine import reading
+from flowpatch.sources.engine import name_of, reading
 from flowpatch.sources.listing import Listing
 from flowpatch.sources.numbering import MOST_COLUMNS, NodeNumbers
 from flowpatch.sources.plain_lines import (
@@ -40,6 +48,7 @@ from flowpatch.sources.plain_lines import (
 )
 from flowpatch.sources.put_aside import DayRows, PutAside, day_rows
 from flowpatch.sources.record_relation import RecordRelation
+from flowpatch.sources.sql import one_of, unused_name
 from flowpatch.time_axis import TimeAxis
 
 CHUNK_BYTES = 2_000_000
@@ -61,18 +70,26 @@ class NotPlainError(Exception):
 class PlainCsv:
     """Records read from CSV files: those of plain lines put aside, odd ones in a relation.
 
-    `keys` are those of the node table in which the records put aside have their positions.
+    `keys` are those of the node table in which the records put aside have their positions;
+    `odd_files` tells from which file the lines of each part of the relation are.
     """
 
     def __init__(
-        self, plain: PutAside, keys: tuple[KeyColumn, ...], odd: RecordRelation | None
+        self,
+        plain: PutAside,
+        keys: tuple[KeyColumn, ...],
+        odd: RecordRelation | None,
+        odd_files: Mapping[str, str],
     ) -> None:
-        self._plain, self._keys, self._odd = plain, keys, odd
+        self._plain, self._keys, self._odd, self._odd_files = plain, keys, odd, odd_files
 
-    def survey(self) -> Survey:
-        """All records. See `RecordSource.survey`."""
-        plain = self._plain.survey()
-        return plain if self._odd is None else plain + self._odd.survey()
+    def surveys(self) -> dict[str, Survey]:
+        """The records of each file that holds any."""
+        found = self._plain.surveys()
+        for odd, survey in {} if self._odd is None else self._odd.surveys().items():
+            file = self._odd_files[odd]
+            found[file] = found.get(file, NO_RECORDS) + survey
+        return found
 
     def blocks(
         self,
@@ -116,14 +133,14 @@ def read_plain_csv(
     numbers = NodeNumbers(NodeIndex(nodes.key_columns, nodes.keys, positions))
     plain = leaving.enter_context(PutAside(folder / "plain"))
     try:
-        with (folder / "odd.csv").open("wb") as odd_file:
+        with _OddLines(folder) as odd_lines:
             parser = _Parser(dialect, files.paths[0], roles, numbers)
-            odd_lines = _read(files, parser, _cores(records.connection), plain, odd_file)
-        odd = _odd_copy(records, dialect, folder, nodes.keys) if odd_lines else None
+            _read(files, parser, _cores(records.connection), plain, odd_lines)
+        odd = _odd_copy(records, dialect, odd_lines, nodes.keys) if odd_lines.files else None
     except NotPlainError as reason:
         say(f"'{records.place}': {reason}, which takes the slower way of reading")
         return None
-    return PlainCsv(plain, nodes.keys, odd)
+    return PlainCsv(plain, nodes.keys, odd, odd_lines.files)
 
 
 def _are_known(columns: RecordColumns, nodes: NodeRecords) -> bool:
@@ -152,28 +169,72 @@ def _cores(connection: duckdb.DuckDBPyConnection) -> int:
     return int(threads)
 
 
+class _OddLines:
+    """Odd lines as they are, in one CSV for each file that has any: so each is known to be whose.
+
+    `csvs` are these; `files` gives, by the name of each, that of the file whose lines it holds;
+    `count` is how many lines there are in all.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        self.csvs: list[Path] = []
+        self.files: dict[str, str] = {}
+        self._open = ExitStack()
+        self._path: Path | None = None
+        self._csv: BinaryIO | None = None
+
+    def add(self, path: Path, lines: bytes, count: int) -> None:
+        """Puts aside the lines of a file, of which all come one after the other."""
+        if not count:
+            return
+        if self._csv is None or path != self._path:
+            self._csv, self._path = self._next(path), path
+        self._csv.write(lines)
+        self.count += count
+
+    def _next(self, path: Path) -> BinaryIO:
+        self._open.close()
+        csv = self.folder / f"odd-{len(self.csvs)}.csv"
+        self.csvs.append(csv)
+        self.files[name_of(csv)] = name_of(path)
+        return self._open.enter_context(csv.open("wb"))
+
+    def __enter__(self) -> "_OddLines":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+
 def _odd_copy(
-    records: RecordRelation, dialect: Dialect, folder: Path, keys: tuple[KeyColumn, ...]
+    records: RecordRelation, dialect: Dialect, lines: _OddLines, keys: tuple[KeyColumn, ...]
 ) -> RecordRelation:
+    column = unused_name("file", dialect.columns)
     odd = RecordRelation(
         records.connection,
-        dialect.relation(folder / "odd.csv"),
+        dialect.relation(lines.csvs, column),
         records.types,
         records.columns,
         records.place,
+        part=one_of(column, lines.files),
     )
     try:
-        return odd.typed_copy(folder / "odd.parquet", keys)
+        return odd.typed_copy(lines.folder / "odd.parquet", keys)
     except SourceError as error:
         # Read by DuckDB once more, the error names the line of the file itself.
         raise NotPlainError("a line cannot be read") from error
 
 
 def _read(
-    files: Listing, parser: "_Parser", cores: int, plain: PutAside, odd_file: BinaryIO
-) -> int:
-    """Puts all records aside, in the order of the lines; gives how many lines are odd."""
-    odd_lines = 0
+    files: Listing, parser: "_Parser", cores: int, plain: PutAside, odd_lines: _OddLines
+) -> None:
+    """Puts all records and odd lines aside, in the order of the lines."""
     size_mb = sum(path.stat().st_size for path in files.paths) / 1e6
     under_way: deque[Future[_Parsed]] = deque()
     with (
@@ -183,21 +244,19 @@ def _read(
         for chunk in _chunks(files):
             under_way.append(pool.submit(parser.parse, chunk))
             if len(under_way) > 2 * cores:
-                odd_lines += _put_aside(under_way.popleft().result(), plain, odd_file)
-                _check_share(odd_lines, plain.records)
+                _put_aside(under_way.popleft().result(), plain, odd_lines)
+                _check_share(odd_lines.count, plain.records)
                 raise_if_stop_asked()
             task.advance((chunk.stop - chunk.begin) / 1e6)
         while under_way:
-            odd_lines += _put_aside(under_way.popleft().result(), plain, odd_file)
-    _check_share(odd_lines, plain.records)
-    return odd_lines
+            _put_aside(under_way.popleft().result(), plain, odd_lines)
+    _check_share(odd_lines.count, plain.records)
 
 
-def _put_aside(parsed: "_Parsed", plain: PutAside, odd_file: BinaryIO) -> int:
+def _put_aside(parsed: "_Parsed", plain: PutAside, odd_lines: _OddLines) -> None:
     if parsed.plain is not None:
-        plain.add(parsed.plain)
-    odd_file.write(parsed.odd)
-    return parsed.odd_lines
+        plain.add(parsed.plain, name_of(parsed.path))
+    odd_lines.add(parsed.path, parsed.odd, parsed.odd_lines)
 
 
 def _check_share(odd: int, plain: int) -> None:
@@ -240,8 +299,9 @@ def _line_end_before(file: BinaryIO, begin: int, stop: int) -> int:
 
 @dataclass(frozen=True)
 class _Parsed:
-    """What a chunk holds: the records of its plain lines, and its odd lines as they are."""
+    """What a chunk of a file holds: the records of its plain lines, its odd lines as they are."""
 
+    path: Path
     plain: DayRows | None
     odd: bytes
     odd_lines: int
@@ -291,7 +351,8 @@ class _Parser:
         if TOO_ODD in (plain, odd):
             raise NotPlainError(f"the lines of '{chunk.path}' end in several ways, or most are odd")
         lines = [own.data[begin:stop].tobytes() for begin, stop in own.odd[:odd].tolist()]
-        return _Parsed(self._by_day(own, plain) if plain else None, b"".join(lines), odd)
+        found = self._by_day(own, plain) if plain else None
+        return _Parsed(chunk.path, found, b"".join(lines), odd)
 
     def _by_day(self, own: _Buffers, plain: int) -> DayRows:
         keys = (own.one[:plain], own.two[:plain])[: 1 + int(KEY_TWO in self._roles)]

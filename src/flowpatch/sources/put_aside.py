@@ -71,12 +71,11 @@ class PutAside:
         self._path, self._file = path, path.open("w+b", buffering=0)
         self._day: list[NDArray[np.int64]] = []
         self._count: list[NDArray[np.int64]] = []
-        self._first_s: list[int] = []
-        self._last_s: list[int] = []
+        self._extents: dict[str, tuple[int, int, int]] = {}
         self.records = 0
 
-    def add(self, added: DayRows) -> None:
-        """Puts the rows behind all others.
+    def add(self, added: DayRows, part: str) -> None:
+        """Puts the rows behind all others; `part` names that of the source which they come from.
 
         Raises:
             SourceError: there is no room for them.
@@ -92,21 +91,29 @@ class PutAside:
             ) from error
         self._day.append(added.day)
         self._count.append(added.count)
-        self._first_s.append(added.first_s)
-        self._last_s.append(added.last_s)
-        self.records += len(added.rows)
+        self._count_in(added, part)
 
-    def survey(self) -> Survey:
-        """How many records there are, and from when to when."""
-        if not self.records:
-            return Survey(0, 0, None, None)
-        first, last = min(self._first_s), max(self._last_s)
-        return Survey(
-            self.records,
-            0,
-            np.datetime64(first * 1000, "ms"),
-            np.datetime64(last * 1000, "ms"),
+    def _count_in(self, added: DayRows, part: str) -> None:
+        rows = len(added.rows)
+        records, first_s, last_s = self._extents.get(part, (0, added.first_s, added.last_s))
+        self._extents[part] = (
+            records + rows,
+            min(first_s, added.first_s),
+            max(last_s, added.last_s),
         )
+        self.records += rows
+
+    def surveys(self) -> dict[str, Survey]:
+        """How many records there are of each part, and from when to when."""
+        return {
+            part: Survey(
+                records,
+                0,
+                np.datetime64(first_s * 1000, "ms"),
+                np.datetime64(last_s * 1000, "ms"),
+            )
+            for part, (records, first_s, last_s) in self._extents.items()
+        }
 
     def blocks(
         self,

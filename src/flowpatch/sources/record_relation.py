@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from flowpatch.errors import ColumnError, SettingsError
+from flowpatch.sources.arrow_columns import values, whole_numbers
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import UNKNOWN_NODE, KeyColumn, NodeIndex, RecordBlock, Survey
 from flowpatch.sources.engine import (
@@ -26,6 +26,7 @@ from flowpatch.sources.engine import (
     summary,
 )
 from flowpatch.sources.instants import instant_sql
+from flowpatch.sources.parts import sum_of
 from flowpatch.sources.sql import identifier, text
 from flowpatch.time_axis import TimeAxis
 
@@ -65,6 +66,8 @@ class RecordRelation:
     place: str
     shown: str | None = None
     """The column of which one is shown where no instant can be read; by default the time's own."""
+    part: str = "''"
+    """The SQL of the name of the part that a record belongs to, where there is more than one."""
 
     def check_columns(self) -> None:
         """Makes sure that all columns are there.
@@ -75,21 +78,28 @@ class RecordRelation:
         require_columns(self.columns, self.types, f"records '{self.place}'")
 
     def survey(self) -> Survey:
-        """One scan of the time column."""
+        """All records; one scan of the time column."""
+        return sum_of(self.surveys())
+
+    def surveys(self) -> dict[str, Survey]:
+        """The records of each part that holds any; one scan of the time column."""
         query = f"""
-            SELECT count(*), count(*) FILTER (instant IS NULL),
+            SELECT part, count(*), count(*) FILTER (instant IS NULL),
                    epoch_ms(min(instant)), epoch_ms(max(instant)),
-                   CAST(any_value(raw) FILTER (instant IS NULL) AS VARCHAR)
-            FROM (SELECT {self._instant} AS instant,
+                   CAST(min(raw) FILTER (instant IS NULL) AS VARCHAR)
+            FROM (SELECT {self._instant} AS instant, {self.part} AS part,
                          {identifier(self.shown or self.columns.time_column)} AS raw
-                  FROM {self.relation} WHERE {self._condition})"""
+                  FROM {self.relation} WHERE {self._condition})
+            GROUP BY part"""
         with reading(self.place):
             rows = self.connection.sql(query).fetchall()
-        records, without_time, first_ms, last_ms, example = rows[0]
-        return Survey(records, without_time, _instant(first_ms), _instant(last_ms), example)
+        return {
+            part: Survey(records, without_time, _instant(first_ms), _instant(last_ms), example)
+            for part, records, without_time, first_ms, last_ms, example in rows
+        }
 
-    def survey_by_statistics(self, sql_paths: str) -> Survey | None:
-        """What the row groups of Parquet files tell of their instants, without a scan.
+    def surveys_by_statistics(self, sql_paths: str) -> dict[str, Survey] | None:
+        """What the row groups of Parquet files tell of each file's instants, without a scan.
 
         None where they do not tell all, or where a clock or a city stands between: the first
         instant by one clock need not be the first by another.
@@ -112,18 +122,19 @@ class RecordRelation:
                 FROM (SELECT *, path_in_schema = {text(name)} AS timed
                       FROM parquet_metadata({sql_paths}))
                 GROUP BY file_name, row_group_id)
-            SELECT coalesce(sum(records), 0)::BIGINT, coalesce(sum(without_time), 0)::BIGINT,
+            SELECT file_name, sum(records)::BIGINT, coalesce(sum(without_time), 0)::BIGINT,
                    min(first), max(last),
                    count(*) FILTER (without_time IS NULL
                        OR (without_time < records AND (first IS NULL OR last IS NULL)))
-            FROM groups"""
+            FROM groups GROUP BY file_name"""
         with reading(self.place):
-            ((records, without_time, first_ms, last_ms, silent),) = self.connection.sql(
-                query
-            ).fetchall()
-        if silent:
+            rows = self.connection.sql(query).fetchall()
+        if any(silent for *_, silent in rows):
             return None
-        return Survey(records, without_time, _instant(first_ms), _instant(last_ms))
+        return {
+            file: Survey(records, without_time, _instant(first_ms), _instant(last_ms))
+            for file, records, without_time, first_ms, last_ms, _ in rows
+        }
 
     def typed_copy(self, path: Path, keys: Sequence[KeyColumn]) -> "RecordRelation":
         """Reads the records once into a Parquet file, whose instants, keys and values need no
@@ -134,10 +145,11 @@ class RecordRelation:
             for i, (name, column) in enumerate(zip(self.columns.node_columns, keys, strict=True))
         ]
         raw = f"CAST({identifier(self.columns.time_column)} AS VARCHAR)"
+        part = f"{self.part} AS part"
         with reading(self.place):
             self.connection.execute(f"""
                 COPY (SELECT * EXCLUDE raw, CASE WHEN instant IS NULL THEN raw END AS shown
-                      FROM ({self._records_query([*typed, f"{raw} AS raw"])}))
+                      FROM ({self._records_query([*typed, f"{raw} AS raw", part])}))
                 TO {text(str(path))} (FORMAT parquet, COMPRESSION lz4_raw)""")
             relation = f"read_parquet({text(str(path))})"
             types = column_types(self.connection, relation)
@@ -146,7 +158,9 @@ class RecordRelation:
             time_column="instant",
             value_column="value",
         )
-        return RecordRelation(self.connection, relation, types, columns, self.place, "shown")
+        return RecordRelation(
+            self.connection, relation, types, columns, self.place, shown="shown", part="part"
+        )
 
     def blocks(
         self,
@@ -175,9 +189,13 @@ class RecordRelation:
         with reading(self.place):
             self.connection.register("node_index", _node_index_table(nodes))
             for batch in self.connection.sql(query).to_arrow_reader(BLOCK_ROWS):
-                columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-                step, node, value = columns[:3]
-                yield RecordBlock(step, node, _finite(value), columns[3] if in_order else None)
+                step, node, value, *instant_ms = batch.columns
+                yield RecordBlock(
+                    whole_numbers(step, 0),
+                    whole_numbers(node, UNKNOWN_NODE).astype(np.int32),
+                    values(value),
+                    whole_numbers(instant_ms[0], 0) if in_order else None,
+                )
 
     def _numbered_blocks(
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int
@@ -196,9 +214,9 @@ class RecordRelation:
             for batch in self.connection.sql(query).to_arrow_reader(BLOCK_ROWS):
                 instant_us, value, *keys = batch.columns
                 yield numbers.block(
-                    [_filled(key, no_key) for key, no_key in zip(keys, no_keys, strict=True)],
-                    instant_us.to_numpy(),
-                    _finite(value.to_numpy(zero_copy_only=False)),
+                    [whole_numbers(key, no_key) for key, no_key in zip(keys, no_keys, strict=True)],
+                    whole_numbers(instant_us, 0),
+                    values(value),
                     first_us,
                     step_us,
                 )
@@ -284,18 +302,6 @@ class RecordRelation:
 def _within(axis: TimeAxis, first_step: int, stop_step: int) -> str:
     begin, end = axis.instant_of(first_step), axis.instant_of(stop_step)
     return f"instant >= TIMESTAMP {text(str(begin))} AND instant < TIMESTAMP {text(str(end))}"
-
-
-def _finite(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The values, NaN for an infinite one."""
-    finite = np.isfinite(value)
-    return value if finite.all() else np.where(finite, value, np.float32(np.nan))
-
-
-def _filled(column: pa.Array, missing: int) -> NDArray[np.int64]:
-    """The numbers of a column, `missing` where there is none."""
-    filled = column.fill_null(missing) if column.null_count else column
-    return np.asarray(filled.to_numpy(), dtype=np.int64)
 
 
 def _as_key(name: str, kind: str, keys: KeyColumn) -> str:

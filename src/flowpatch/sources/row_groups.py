@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from flowpatch.sources.arrow_columns import values, whole_numbers
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import NodeIndex, RecordBlock
 from flowpatch.sources.engine import reading
@@ -93,10 +93,10 @@ class RowGroupPart:
             opened = pq.ParquetFile(file.path, metadata=file.metadata)
             table = opened.read_row_group(self.group.number, _used(names), use_threads=False)
             table = self._of_stretch(table)
-            instant = _whole(table[names.time_column].cast(pa.timestamp(file.unit)), 0)
-            value = _value(table[names.value_column])
+            instant = whole_numbers(table[names.time_column].cast(pa.timestamp(file.unit)), 0)
+            value = values(table[names.value_column])
             keys = [
-                _whole(table[name], no_key)
+                whole_numbers(table[name], no_key)
                 for name, no_key in zip(names.node_columns, self.no_keys, strict=True)
             ]
         for begin in range(0, len(instant), BLOCK_RECORDS):
@@ -171,18 +171,3 @@ def _unit(schema: pa.Schema, columns: RecordColumns) -> str | None:
 
 def _ticks(axis: TimeAxis, step: int, unit: str) -> int:
     return int(axis.instant_of(step).astype(f"datetime64[{unit}]").astype(np.int64))
-
-
-def _whole(column: pa.ChunkedArray, missing: int) -> NDArray[np.int64]:
-    """The whole numbers of a column, `missing` where there is none."""
-    numbers = column.cast(pa.int64())
-    filled = numbers.fill_null(missing) if numbers.null_count else numbers
-    return np.asarray(filled.to_numpy(), dtype=np.int64)
-
-
-def _value(column: pa.ChunkedArray) -> NDArray[np.float32]:
-    """The values of a column, NaN where there is no number or an infinite one."""
-    # Beyond float32 it becomes infinite, which is no number.
-    values = np.asarray(column.cast(pa.float32(), safe=False).to_numpy())
-    finite = np.isfinite(values)
-    return values if finite.all() else np.where(finite, values, np.float32(np.nan))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from flowpatch.series.filling import filled
 from flowpatch.time_axis import TimeAxis
 
 ATTRIBUTE = "flowpatch"
@@ -82,8 +83,7 @@ def hash_values(values: NDArray[np.float32]) -> str:
     rows = max(1, HASHED_BYTES // (4 * max(1, values.shape[1])))
     for first in range(0, len(values), rows):
         part = np.asarray(values[first : first + rows], dtype="<f4", order="C")
-        # Adding zero makes -0 a 0, and a copy.
-        canonical = part + np.float32(0)
-        np.copyto(canonical, np.float32(np.nan), where=np.isnan(canonical))
+        # Adding zero makes -0 a 0.
+        canonical = filled(part + np.float32(0), np.isnan(part), np.nan)
         digest.update(canonical.data)
     return digest.hexdigest()

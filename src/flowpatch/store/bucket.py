@@ -116,6 +116,9 @@ class Bucket(Place):
     def check_reachable(self) -> None:
         self.objects.check(self._root)
 
+    def settle(self) -> None:
+        """A server has answered only once it keeps what it was sent."""
+
     def writer_lock(self) -> AbstractContextManager[WriterLock]:
         # Beside the store: what is under its own prefix is Icechunk's.
         above, slash, name = self.prefix.rpartition("/")

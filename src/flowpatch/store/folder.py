@@ -1,5 +1,6 @@
 """A store in a folder on disk."""
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,16 @@ from flowpatch.errors import StoreError
 from flowpatch.store.lock import WriterLock, writer_lock
 from flowpatch.store.place import Place
 from flowpatch.store.reasons import first_line
+
+
+def _sync_file_system(descriptor: int) -> None:
+    """Flushes the file system of an open file; where one cannot be flushed alone, all of them."""
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+    elif syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,13 @@ class Folder(Place):
 
     def check_reachable(self) -> None:
         """A disk that is not there fails at what is asked of it."""
+
+    def settle(self) -> None:
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            _sync_file_system(folder)
+        finally:
+            os.close(folder)
 
     def writer_lock(self) -> AbstractContextManager[WriterLock]:
         return writer_lock(self.folder)

@@ -51,7 +51,8 @@ class Ledger:
         new = Ledger.empty(axis, len(self.findings.observed_of))
         for here, there in zip(self._along_days(), new._along_days(), strict=True):
             a_day = len(there) // axis.days
-            first, stop = max(0, days), min(axis.days, days + len(here) // a_day)
+            first = max(0, days)
+            stop = max(first, min(axis.days, days + len(here) // a_day))
             there[first * a_day : stop * a_day] = here[
                 (first - days) * a_day : (stop - days) * a_day
             ]

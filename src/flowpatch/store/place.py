@@ -105,6 +105,10 @@ class Place(ABC):
         """
 
     @abstractmethod
+    def settle(self) -> None:
+        """Waits until what was written would outlive a power cut."""
+
+    @abstractmethod
     def writer_lock(self) -> AbstractContextManager[WriterLock]:
         """Holds the writer's lock of a store here; it is checked before anything is published.
 

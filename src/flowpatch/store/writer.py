@@ -11,6 +11,7 @@ another axis or other nodes in `carrying.py`.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -162,6 +163,23 @@ class StoreWriter:
         """How many days would survive this process."""
         return len(self._safe.day_hashes)
 
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether every day must be looked at: nothing is known, or the nodes are others."""
+        return self._base is None or self._base.ledger is None
+
+    @property
+    def is_as_base(self) -> bool:
+        """Whether what was written holds just what the base does."""
+        base = self._base
+        return (
+            base is not None
+            and self.axis == base.store.axis
+            and not base.has_other_nodes
+            and tuple(self._ledger.day_hashes) == base.store.manifest.day_hashes
+            and base.ledger is not None
+        )
+
     def is_safe(self, first_step: int, stop_step: int) -> bool:
         """Whether all days of these steps were written before: `take_over` takes them."""
         days = range(*self._days(first_step, stop_step))
@@ -197,10 +215,15 @@ class StoreWriter:
         `counts` are the records of each of those days, by default one for each value.
         """
         first, stop = self._check(first_step, values)
-        with writing(self.place):
-            for day, end in self._changed(first, self._look(first_step, values)):
-                steps = slice(day * self.axis.steps_a_day, end * self.axis.steps_a_day)
-                self._value[steps] = values[steps.start - first_step : steps.stop - first_step]
+        with writing(self.place), ThreadPoolExecutor(1, "looking") as beside:
+            # What is known of the values is found on one core while another compresses them.
+            looked = beside.submit(self._look, first_step, values)
+            if self._base is None:
+                self._store(first, stop, first, values)
+            changed = list(self._changed(first, looked.result()))
+            if self._base is not None:
+                for begin, end in changed:
+                    self._store(begin, end, first, values)
         self._ledger.day_counts[first:stop] = (
             self._one_each(first, stop) if counts is None else counts
         )
@@ -291,6 +314,8 @@ class StoreWriter:
             period = f"{self.axis.start} to {self.axis.stop}"
             metadata = {"content_hash": manifest.content_hash, "parent": parent}
             version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata=metadata)
+            # Icechunk does not wait for the disk: a reference must not outlive what it names.
+            self.place.settle()
         self._lock.check()
         self._repository.publish_draft(version)
         self._is_begun = False
@@ -310,6 +335,8 @@ class StoreWriter:
             )
         known = None if base is None else base.ledger
         self._ledger = known or Ledger.empty(self.axis, len(self.nodes))
+        if base is not None:
+            self._ledger.day_counts[:] = base.day_counts
         self._scan = QualityScan(self.axis, len(self.nodes), self._ledger.findings)
         found = self._left_behind() if self._resume else None
         self._is_begun = True
@@ -357,12 +384,11 @@ class StoreWriter:
     def _open_session(self) -> None:
         self._session = self._repository.draft_session()
         self._group = zarr.open_group(self._session.store, mode="a")
-        value: Any = self._group["value"]
-        self._value = value
+        self._value = self._opened_value()
 
     def _carry(self, base: "_Base") -> Any:
         """The array of values, with those of the base where they belong now."""
-        value: Any = self._group["value"]
+        value = self._opened_value()
         try:
             if base.columns is None and move_steps(value, base.steps, self.axis.length):
                 return value
@@ -392,6 +418,14 @@ class StoreWriter:
         self._scan.add(first_step, values)
         return self._ledger.look(self.axis, first_step, values)
 
+    def _store(
+        self, first_day: int, stop_day: int, offset_days: int, values: NDArray[np.float32]
+    ) -> None:
+        """Stores some days of values that begin with day `offset_days`."""
+        a_day = self.axis.steps_a_day
+        of_days = values[(first_day - offset_days) * a_day : (stop_day - offset_days) * a_day]
+        self._value[first_day * a_day : stop_day * a_day] = of_days
+
     def _changed(self, first_day: int, hashes: list[str]) -> Iterator[tuple[int, int]]:
         """First and stop day of each run of days that are not in the store as they are."""
         run: int | None = None
@@ -411,6 +445,12 @@ class StoreWriter:
         for cause in ("read", "used"):
             counts[:, COUNTED_BY_DAY.index(cause)] = observed_at[first_day:stop_day].sum(axis=1)
         return counts
+
+    def _opened_value(self) -> Any:
+        """The array of values as it is."""
+        value: Any = self._group["value"]
+        # How it is written is not kept with it.
+        return value.with_config(EVERY_CHUNK)
 
     def _create_value(self, *, overwrite: bool = False) -> Any:
         """The array of values, empty."""
@@ -479,19 +519,22 @@ class _Base:
     columns: Positions | None
     has_other_nodes: bool
     ledger: Ledger | None
+    day_counts: DayCounts
 
     @classmethod
     def of(cls, store: SampleStore, axis: TimeAxis, nodes: NodeTable) -> "_Base":
         steps = axis.step_of(store.axis.start)
         columns = store.nodes.positions_in(nodes)
         is_same = len(nodes) == len(columns) and bool((np.diff(columns) == 1).all())
-        ledger = store.ledger if is_same else None
+        known = store.ledger or Ledger.empty(store.axis, len(store.nodes))
+        moved = known.moved(axis, steps // axis.steps_a_day)
         return cls(
             store,
             steps,
             None if is_same else columns,
             nodes.fingerprint() != store.nodes.fingerprint(),
-            None if ledger is None else ledger.moved(axis, steps // axis.steps_a_day),
+            moved if is_same and store.ledger is not None else None,
+            moved.day_counts,
         )
 
     def read(self, first_step: int, stop_step: int) -> NDArray[np.float32]:

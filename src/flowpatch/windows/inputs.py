@@ -27,6 +27,9 @@ from flowpatch.windows.missing import Missing
 PIECE_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
 """Values prepared at a time: what a CPU's cache holds, what keeps a GPU busy."""
 
+FEW_SHARE = 0.2
+"""Of the nodes of all windows: up to here, cells are hidden faster one by one than by a mask."""
+
 
 def gather(values_SN: Tensor, rows_BT: Tensor, memory: BatchMemory) -> Tensor:
     """(B, T, N) values at (B, T) rows; on a CPU in memory that is used again."""
@@ -36,6 +39,30 @@ def gather(values_SN: Tensor, rows_BT: Tensor, memory: BatchMemory) -> Tensor:
     gathered_BTN = memory.empty(shape)
     torch.index_select(values_SN, 0, rows_BT.flatten(), out=gathered_BTN.view(-1, shape[-1]))
     return gathered_BTN
+
+
+def hide_by_mask(x_BTN: Tensor, unseen_BN: Tensor, position_S1: Tensor) -> None:
+    """Puts 0 into the first `unseen_BN` cells of each window; all of them are in its first S."""
+    head_BSN = x_BTN[:, : len(position_S1)]
+    hidden_BSN = unseen_BN[:, None] > position_S1
+    torch.where(hidden_BSN, x_BTN.new_zeros(()), head_BSN, out=head_BSN)
+
+
+def hide_few(x_BTN: Tensor, unseen_BN: Tensor) -> bool:
+    """The same on a CPU, cell by cell; False, and nothing done, where there are too many."""
+    _, steps, nodes = x_BTN.shape
+    unseen = unseen_BN.numpy().reshape(-1)
+    starts = np.flatnonzero(unseen != 0)
+    if len(starts) > FEW_SHARE * len(unseen):
+        return False
+    cells = x_BTN.numpy().reshape(-1)
+    # Where the first cell of each is, and how many are still to be hidden.
+    place, left = starts + starts // nodes * ((steps - 1) * nodes), unseen[starts]
+    while len(place):
+        cells[place] = 0
+        more = left > 1
+        place, left = place[more] + nodes, left[more] - 1
+    return True
 
 
 class PreparedInputs:
@@ -80,11 +107,12 @@ class PreparedInputs:
         """Puts the mean where a window shows what was observed before it began."""
         # Known on the host, so that no device is waited for; most windows have few such steps.
         deepest = int(self._longest_unseen[first_rows].max())
-        if deepest:
-            head_BTN = x_BTN[:, :deepest]
-            unseen_BN = self._unseen_SN.index_select(0, first_rows_B)
-            hidden_BTN = unseen_BN[:, None] > self._position_T1[:deepest]
-            torch.where(hidden_BTN, x_BTN.new_zeros(()), head_BTN, out=head_BTN)
+        if not deepest:
+            return
+        unseen_BN = self._unseen_SN.index_select(0, first_rows_B)
+        # Looking for the few cells would make a GPU wait, and hide nothing sooner there.
+        if x_BTN.device.type != "cpu" or not hide_few(x_BTN, unseen_BN):
+            hide_by_mask(x_BTN, unseen_BN, self._position_T1[:deepest])
 
     def _prepare_for(self, first_rows: NDArray[np.int64]) -> None:
         # A piece is no shorter than a window, so a window has steps of two pieces at most.
