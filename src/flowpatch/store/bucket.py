@@ -113,11 +113,11 @@ class Bucket(Place):
     def prepare(self) -> None:
         self.check_reachable()
 
-    def settle(self) -> None:
-        """An object that was accepted is kept."""
-
     def check_reachable(self) -> None:
         self.objects.check(self._root)
+
+    def settle(self) -> None:
+        """A server has answered only once it keeps what it was sent."""
 
     def writer_lock(self) -> AbstractContextManager[WriterLock]:
         # Beside the store: what is under its own prefix is Icechunk's.

@@ -59,11 +59,10 @@ def changing(address: str | Path | Place) -> Iterator[Repository]:
     # First, so that no lock is left beside what is no store.
     open_repository(place)
     with place.writer_lock() as lock:
-        repository = open_repository(place)
+        repository = open_repository(place, lock)
         with reading(place):
             finished = repository.finished_draft()
         if finished is not None:
-            lock.check()
             with writing(place):
                 repository.publish_draft(finished.version)
         yield repository

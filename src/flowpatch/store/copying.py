@@ -20,6 +20,7 @@ from flowpatch.errors import (
     StoreWriteError,
 )
 from flowpatch.progress import track
+from flowpatch.store.lock import WriterLock
 from flowpatch.store.objects import (
     WHOLE,
     branch_of,
@@ -86,9 +87,9 @@ def copy_store(
     open_repository(source).find()
     with writing(destination):
         destination.prepare()
-    with destination.writer_lock():
+    with destination.writer_lock() as lock:
         _check_destination(destination, overwrite=overwrite)
-        objects, size = _copy_objects(source, destination)
+        objects, size = _copy_objects(source, destination, lock)
         (verified,) = verify(destination)
         copied = open_repository(destination)
         versions, tags = len(copied.versions()), tuple(copied.tags())
@@ -111,7 +112,7 @@ def _check_destination(place: Place, *, overwrite: bool) -> None:
         )
 
 
-def _copy_objects(source: Place, destination: Place) -> tuple[int, int]:
+def _copy_objects(source: Place, destination: Place, lock: WriterLock) -> tuple[int, int]:
     """Copies what is not there yet; gives the number of objects written, and their bytes."""
     references, counted = _references(source), [0, 0]
     for _ in range(PASSES):
@@ -128,6 +129,7 @@ def _copy_objects(source: Place, destination: Place) -> tuple[int, int]:
     with writing(destination):
         # A reference must not outlive what it names.
         destination.settle()
+    lock.check()
     for name in in_order(references):
         _write(destination, name, references[name], counted)
     _forget_others(destination, set(filter(None, map(branch_of, references))))

@@ -95,10 +95,6 @@ class Place(ABC):
         """Makes what must be there before a store can be."""
 
     @abstractmethod
-    def settle(self) -> None:
-        """Waits until what was written would outlive a power cut."""
-
-    @abstractmethod
     def check_reachable(self) -> None:
         """Makes sure that the place itself is not what fails.
 
@@ -107,6 +103,10 @@ class Place(ABC):
             StorePermissionError: there are no keys, or they are refused.
             StoreNotFoundError: there is no such bucket.
         """
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Waits until what was written would outlive a power cut."""
 
     @abstractmethod
     def writer_lock(self) -> AbstractContextManager[WriterLock]:

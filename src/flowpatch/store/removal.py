@@ -65,9 +65,10 @@ def remove(store: Removable) -> None:
         StoreLockedError: another process is writing it.
         StoreWriteError: the removal was refused, half way perhaps.
     """
-    with store.place.writer_lock():
+    with store.place.writer_lock() as lock:
         # Again, now that nobody else changes it.
         found = removable(store.place)
+        lock.check()
         with writing(found.place):
             found.place.remove()
 

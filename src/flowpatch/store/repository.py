@@ -28,6 +28,7 @@ from flowpatch.errors import (
     StoreWriteError,
 )
 from flowpatch.redaction import redact
+from flowpatch.store.lock import WriterLock
 from flowpatch.store.place import Place
 from flowpatch.store.reasons import first_line
 
@@ -65,11 +66,17 @@ class VersionInfo:
 
 
 class Repository:
-    """The versions of the store at a place."""
+    """The versions of the store at a place.
 
-    def __init__(self, place: Place, opened: icechunk.Repository) -> None:
+    Whoever changes them holds the writer's lock, which is looked at before each change.
+    """
+
+    def __init__(
+        self, place: Place, opened: icechunk.Repository, lock: WriterLock | None = None
+    ) -> None:
         self.place = place
         self._opened = opened
+        self._lock = lock
 
     def session(self, version: str) -> icechunk.Session:
         """A version, or any snapshot, to read."""
@@ -137,6 +144,7 @@ class Repository:
             SettingsError: it is no name.
         """
         before = self.tags().get(check_tag(name))
+        self._check_lock()
         with writing(self.place):
             self._point(_TAG + name, version)
         return before
@@ -152,6 +160,7 @@ class Repository:
             raise StoreNotFoundError(
                 f"'{self.place}' has no tag '{name}'. Tags there: {', '.join(tags) or 'none'}."
             )
+        self._check_lock()
         with writing(self.place):
             self._opened.delete_branch(_TAG + name)
 
@@ -161,6 +170,7 @@ class Repository:
             before = self._tip(MAIN)
         if before == version:
             return
+        self._check_lock()
         with writing(self.place):
             if not self._leads_to(version, before):
                 self._point(_KEPT + before, before)
@@ -172,6 +182,7 @@ class Repository:
         The current version is none of them, nor one that has a tag.
         """
         kept = [info.version for info in self.versions() if info.version not in versions]
+        self._check_lock()
         with writing(self.place):
             for version in kept:
                 # Ahead of anything else: what no branch leads to is removed.
@@ -225,6 +236,10 @@ class Repository:
             )
             return ours and untouched
 
+    def _check_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
+
     def _branches(self) -> list[str]:
         others = sorted(self._opened.list_branches() - {MAIN, UNFINISHED})
         return [MAIN, *others]
@@ -244,8 +259,8 @@ class Repository:
         )
 
 
-def open_repository(place: Place) -> Repository:
-    """The repository at a place.
+def open_repository(place: Place, lock: WriterLock | None = None) -> Repository:
+    """The repository at a place; `lock` is that of whoever will change it.
 
     Raises:
         StoreNotFoundError: there is none.
@@ -258,15 +273,14 @@ def open_repository(place: Place) -> Repository:
     if not place.holds_store():
         raise StoreNotFoundError(f"'{place}' is no sample store. Check the path.")
     with reading(place):
-        return Repository(place, icechunk.Repository.open(place.storage()))
+        return Repository(place, icechunk.Repository.open(place.storage()), lock)
 
 
-def open_or_create_repository(place: Place) -> Repository:
-    """The repository at a place, made where there is none."""
+def open_or_create_repository(place: Place, lock: WriterLock | None = None) -> Repository:
+    """The repository at a place, made where there is none; see `open_repository`."""
     with writing(place):
-        return Repository(
-            place, icechunk.Repository.open_or_create(place.storage(), **FIRST_FORMAT)
-        )
+        opened = icechunk.Repository.open_or_create(place.storage(), **FIRST_FORMAT)
+        return Repository(place, opened, lock)
 
 
 def has_version(place: Place) -> bool:

@@ -130,7 +130,7 @@ class StoreWriter:
                     self.place.remove()
             self._is_begun = not self.place.exists(StoreWriteError)
             stack.push(self._leave_draft)
-            self._repository = open_or_create_repository(self.place)
+            self._repository = open_or_create_repository(self.place, self._lock)
             self._open()
             self._leave = stack.pop_all()
         return self
@@ -316,7 +316,6 @@ class StoreWriter:
             version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata=metadata)
             # Icechunk does not wait for the disk: a reference must not outlive what it names.
             self.place.settle()
-        self._lock.check()
         self._repository.publish_draft(version)
         self._is_begun = False
         return open_store(self.place, version)
@@ -558,10 +557,9 @@ def publish_finished(place: Place) -> None:
     if not place.holds_store():
         return
     with place.writer_lock() as lock:
-        repository = open_or_create_repository(place)
+        repository = open_or_create_repository(place, lock)
         finished = repository.finished_draft()
         if finished is not None:
-            lock.check()
             repository.publish_draft(finished.version)
 
 
