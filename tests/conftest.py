@@ -1,8 +1,7 @@
 """What all tests share: where real data lies, and a small city with its store."""
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from disks import fill, mounted
 
 if TYPE_CHECKING:
     from maxcompute_city import Service
@@ -89,29 +90,14 @@ def small_store(small_city: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB of its own; `fill_disk` fills it."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount on this machine")
-    if mounted.returncode:
-        pytest.skip(f"mounting is not permitted: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 @pytest.fixture
 def fill_disk(small_disk: Path) -> Callable[[int], None]:
     """Fills the small disk but for so many bytes."""
-
-    def fill(leave: int) -> None:
-        filler = small_disk / "filler"
-        filler.unlink(missing_ok=True)
-        filler.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - leave)))
-
-    return fill
+    return partial(fill, small_disk)
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,9 @@ class FilesSource:
         if size > shutil.disk_usage(folder).free:
             say(f"'{folder}' has no room for a passing copy of the records: reading takes longer")
             return self._relation
-        return (size >= PLAIN_BYTES and self._plain_csv(folder)) or self._copy(folder)
+        copied = (size >= PLAIN_BYTES and self._plain_csv(folder)) or self._copy(folder)
+        self._record_files.check_whole()
+        return copied
 
     def _plain_csv(self, folder: Path) -> "PlainCsv | None":
         if self._record_files.format != "csv":
@@ -155,9 +157,15 @@ class FilesSource:
         whole_keys = all(keys.dtype == np.int64 for keys in nodes.keys)
         if many and whole_keys and not in_order and self._row_groups is not None:
             return self._row_groups.parts(nodes, axis, first_step, stop_step)
-        return self._readable.blocks(
-            nodes, axis, first_step, stop_step, in_order=in_order, many=many
-        )
+        readable = self._readable
+        found = readable.blocks(nodes, axis, first_step, stop_step, in_order=in_order, many=many)
+        # Of a copy it no longer matters what becomes of the files.
+        return self._whole(found) if readable is self._relation else found
+
+    def _whole(self, found: Iterator[RecordBlock]) -> Iterator[RecordBlock]:
+        """What was found in the files, if they are still all there."""
+        yield from found
+        self._record_files.check_whole()
 
     @cached_property
     def _row_groups(self) -> "RowGroups | None":

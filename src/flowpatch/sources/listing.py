@@ -70,6 +70,21 @@ class Listing:
         """Name, size in bytes and time of last change of each file, as they were when listed."""
         return self._identity
 
+    def check_whole(self) -> None:
+        """Makes sure that no file has lost anything since it was listed.
+
+        Text that was cut at the end of a line reads like a file that ends there.
+
+        Raises:
+            SourceError: one has.
+        """
+        for path, known in zip(self.paths, self._identity, strict=True):
+            if _identity(path)["bytes"] < known["bytes"]:
+                raise SourceError(
+                    f"'{path}' was cut while it was read: it had {known['bytes']:,} bytes. Run the "
+                    "command again when it is whole."
+                )
+
     @cached_property
     def _identity(self) -> list[dict[str, Any]]:
         return [_identity(path) for path in self.paths]
@@ -82,7 +97,8 @@ def find_files(place: str, flag: str) -> Listing:
         SourceNotFoundError: nothing is there.
         SourceError: what is there is of no known format, or of two.
     """
-    paths = [path for path in _candidates(place, flag) if _format(path)]
+    # Absolute: an update, which may run in another folder, must know them by the same names.
+    paths = [path.absolute() for path in _candidates(place, flag) if _format(path)]
     formats = {_format(path) for path in paths}
     if len(formats) == 1 and (file_format := formats.pop()):
         return Listing(tuple(sorted(paths)), file_format)

@@ -12,7 +12,7 @@ to it. What lies inside a version is left to `sample_store.py` and `writer.py`.
 import inspect
 import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -205,27 +205,42 @@ class Repository:
 
     def drop_draft(self) -> None:
         """Forgets what lies beside the versions; `drop` removes it."""
-        if self.draft() is not None:
+        if UNFINISHED in self._opened.list_branches():
             self._opened.delete_branch(UNFINISHED)
 
     def draft(self) -> str | None:
-        """The snapshot that lies beside the versions."""
-        is_there = UNFINISHED in self._opened.list_branches()
-        return self._tip(UNFINISHED) if is_there else None
+        """The snapshot that lies beside the versions; None where nothing was committed there."""
+        with reading(self.place):
+            if UNFINISHED not in self._opened.list_branches():
+                return None
+            draft = self._tip(UNFINISHED)
+            # A writer that died as it began, or right after its version became the current one.
+            return None if draft == self._tip(MAIN) else draft
 
     def draft_session(self) -> icechunk.Session:
         """Where the next blocks go."""
         return self._opened.writable_session(UNFINISHED)
 
     def finished_draft(self) -> VersionInfo | None:
-        """A version whose commit was the last thing that its writer did."""
-        draft = self.draft()
-        return None if draft is None else _version_info(self._opened.lookup_snapshot(draft))
+        """A version whose commit was the last thing that its writer did.
+
+        Not one that another version has become current in place of since, as by going back to an
+        older one.
+        """
+        draft, current = self.draft(), self.current()
+        if draft is None:
+            return None
+        with reading(self.place):
+            found = _version_info(self._opened.lookup_snapshot(draft))
+        is_next = found is not None and found.parent == (current and current.version)
+        return found if is_next else None
 
     def publish_draft(self, version: str) -> None:
         """A version that lies beside the others becomes the current one, at once."""
         self.make_current(version)
-        self._opened.delete_branch(UNFINISHED)
+        # The version is there for all to see, also where a full disk refuses to tidy up.
+        with suppress(icechunk.IcechunkError, OSError):
+            self._opened.delete_branch(UNFINISHED)
 
     def belongs_to_nobody_else(self) -> bool:
         """Whether nothing was ever committed here but by an unfinished version of ours."""

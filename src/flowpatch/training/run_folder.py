@@ -8,6 +8,7 @@ RUN/
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.settings.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
+            self.forget()
             raise OutputError(f"Cannot write the run '{self.path}': {error}.") from error
+
+    def forget(self) -> None:
+        """Removes a run that nobody can go on with, so that the same command may begin it again."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def load(self, name: CheckpointName) -> Checkpoint:
         """A checkpoint of the run.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpatch.errors import RunMismatchError, StoreNotFoundError
+from flowpatch.errors import OutputError, RunMismatchError, StoreNotFoundError
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
 from flowpatch.patches.similarity import daily_profiles
@@ -32,6 +32,7 @@ def train(
 
     Raises:
         RunExistsError: the run's folder is not empty.
+        OutputError: the file system refused a write; a run that has begun can be resumed.
         PeriodError, LayoutError, SettingsError: store and settings do not fit together.
         StoppedByUser: Ctrl-C; the run can be resumed.
         TrainingDivergedError: the loss is no longer a number.
@@ -70,7 +71,11 @@ def train(
             "training": train_settings.model_dump(mode="json"),
         }
     )
-    trainer.save("last")
+    try:
+        trainer.save("last")
+    except OutputError:
+        folder.forget()
+        raise
     note_run(store, checkpoint.store, folder.path, "trained")
     return trainer.fit()
 

@@ -38,7 +38,7 @@ from flowpatch.windows.batches import Windows
 from flowpatch.windows.origins import origins_of
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+    from flowpatch.training.events import Events
 
 CHECKPOINT_SECONDS = 300
 """A crash inside a long epoch costs at most this much work."""
@@ -72,7 +72,7 @@ class Trainer:
             dtype=torch.float64,
             device=accelerator.device,
         )
-        self._events: SummaryWriter | None = None
+        self._events: Events | None = None
         self._started = time.monotonic() - self.progress.seconds
         self._saved_at = time.monotonic()
 
@@ -237,14 +237,12 @@ class Trainer:
         self.folder.append(row)
         if self._events is None:
             # Imported at the first row: it takes as long as everything else at start-up.
-            from torch.utils.tensorboard import SummaryWriter
+            from flowpatch.training.events import Events
 
-            self._events = SummaryWriter(
-                str(self.folder.tensorboard), purge_step=self.progress.step
-            )
+            self._events = Events(self.folder.tensorboard, self.progress.step)
         for name, value in row.items():
             if isinstance(value, float):
-                self._events.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+                self._events.add(f"{row['kind']}/{name}", value, row["step"])
 
     def _say_start(self) -> None:
         layout, epoch = self._checkpoint.layout, self.progress.epoch
