@@ -105,8 +105,7 @@ def test_notes_of_strangers_harm_nobody(store: Path) -> None:
 def test_checkpoints_from_before_tags_load() -> None:
     found = Checkpoint.load(FORMATS / "run-1/checkpoints/best.safetensors")
     assert found.store.tag is None
-    (version,) = versions_in_use(FORMATS)
-    assert version == found.store.version
+    assert found.store.version in versions_in_use(FORMATS)
 
 
 def test_runs_are_found_wherever_they_lie(store: Path, tmp_path: Path) -> None:

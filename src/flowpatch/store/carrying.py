@@ -38,7 +38,7 @@ def move_steps(array: zarr.Array[Any], steps: int, length: int) -> bool:
             mover.submit(asyncio.run, _move_chunks(array, moved, by)).result()
     if by < 0:
         # Chunks at the end were moved away from there: what is left of them goes.
-        array.resize((array.shape[0] + steps, nodes))
+        array.resize((max(0, array.shape[0] + steps), nodes))
     array.resize((length, nodes))
     return True
 

@@ -224,16 +224,17 @@ class Repository:
     def finished_draft(self) -> VersionInfo | None:
         """A version whose commit was the last thing that its writer did.
 
-        Not one that another version has become current in place of since, as by going back to an
-        older one.
+        Not one that is a version already, as that where a draft begins is, nor one that another
+        version has become current in place of since.
         """
         draft, current = self.draft(), self.current()
         if draft is None:
             return None
         with reading(self.place):
             found = _version_info(self._opened.lookup_snapshot(draft))
-        is_next = found is not None and found.parent == (current and current.version)
-        return found if is_next else None
+        if found is None or found.parent != (current and current.version):
+            return None
+        return None if found in self.versions() else found
 
     def publish_draft(self, version: str) -> None:
         """A version that lies beside the others becomes the current one, at once."""
