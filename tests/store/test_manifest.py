@@ -70,8 +70,8 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 REQUIRED = [
     place
     for place in places(EXAMPLE.to_json())
-    # `stop` follows from start and length; format 1 has no `parent`.
-    if place not in (("format",), ("axis", "stop"), ("parent",))
+    # `stop` follows from start and length; format 1 has no `parent` and no hash of its own.
+    if place not in (("format",), ("axis", "stop"), ("parent",), ("manifest_hash",))
     and (place[0] != "counts")  # Every count has a default, for causes that come later.
 ]
 
@@ -84,6 +84,18 @@ def test_a_part_that_is_missing_is_damage(place: tuple[str, ...]) -> None:
         inner = inner[key]
     del inner[place[-1]]
     with pytest.raises(StoreDamagedError, match=r"manifest of '/a/s' is damaged.*" + place[-1]):
+        Manifest.from_json(content, "/a/s")
+
+
+@pytest.mark.parametrize("place", places(EXAMPLE.to_json()), ids=".".join)
+def test_a_part_that_is_another_is_damage(place: tuple[str, ...]) -> None:
+    """Such as a mean that would be believed."""
+    content = json.loads(json.dumps(EXAMPLE.to_json()))
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = 1 if inner[place[-1]] == 0 else 0
+    with pytest.raises(StoreDamagedError, match="manifest of '/a/s' is damaged"):
         Manifest.from_json(content, "/a/s")
 
 

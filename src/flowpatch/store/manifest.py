@@ -16,6 +16,7 @@ from flowpatch.time_axis import TimeAxis
 
 FORMAT = 2
 """Format number of a store; docs/store-format.md says what each number means."""
+_HASH = "manifest_hash"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; every value is plain JSON."""
-        return {
+        content = {
             "format": self.format,
             "code_version": self.code_version,
             "parent": self.parent,
@@ -67,6 +68,7 @@ class Manifest:
             "day_hashes": list(self.day_hashes),
             "content_hash": self.content_hash,
         }
+        return {**content, _HASH: _hash(content)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any], place: str) -> "Manifest":
@@ -84,7 +86,7 @@ class Manifest:
                 f"formats up to {FORMAT}. Upgrade: pip install --upgrade flowpatch."
             )
         try:
-            return cls(
+            manifest = cls(
                 code_version=content["code_version"],
                 # Format 1 does not tell.
                 parent=content.get("parent"),
@@ -106,6 +108,19 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreDamagedError(f"The manifest of '{place}' is damaged: {error!r}.") from error
+        # Icechunk keeps attributes without a checksum; format 1 had none of its own either.
+        if _HASH in content and content[_HASH] != _hash(content):
+            raise StoreDamagedError(
+                f"The manifest of '{place}' is damaged: it is not what was written. Take an older "
+                "version or a copy, or build it again in another folder."
+            )
+        return manifest
+
+
+def _hash(content: dict[str, Any]) -> str:
+    """SHA-256 over all of a manifest's JSON but this hash."""
+    others = {key: value for key, value in content.items() if key != _HASH}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def hash_content(
