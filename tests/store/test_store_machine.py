@@ -158,7 +158,7 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = content(seed, 2)
         with pytest.MonkeyPatch.context() as patched:
 
-            def stop(_: Repository) -> None:
+            def stop(_: Repository, version: str) -> None:
                 raise StoppedError
 
             patched.setattr(Repository, "publish_draft", stop)
