@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowpatch.catalogue.comparison import compare as compare
+    from flowpatch.catalogue.listing import list_stores as list_stores
+    from flowpatch.catalogue.verification import verify as verify
     from flowpatch.errors import FlowpatchError as FlowpatchError
     from flowpatch.forecasting import Forecast as Forecast
     from flowpatch.forecasting import forecast as forecast
@@ -18,11 +21,8 @@ if TYPE_CHECKING:
     from flowpatch.preprocessing.update import update as update
     from flowpatch.sources.simulated import SimulateSettings as SimulateSettings
     from flowpatch.sources.simulated import simulate as simulate
-    from flowpatch.store.catalogue import list_stores as list_stores
-    from flowpatch.store.comparison import compare as compare
     from flowpatch.store.sample_store import SampleStore as SampleStore
     from flowpatch.store.sample_store import open_store as open_store
-    from flowpatch.store.verification import verify as verify
     from flowpatch.training.evaluation import evaluate as evaluate
     from flowpatch.training.runs import resume as resume
     from flowpatch.training.runs import train as train
@@ -41,10 +41,10 @@ _HOMES = {
     "TrainSettings": "training.settings",
     "UpdateSettings": "preprocessing.settings",
     "Windows": "windows.batches",
-    "compare": "store.comparison",
+    "compare": "catalogue.comparison",
     "evaluate": "training.evaluation",
     "forecast": "forecasting",
-    "list_stores": "store.catalogue",
+    "list_stores": "catalogue.listing",
     "open_store": "store.sample_store",
     "origins_of": "windows.origins",
     "preprocess": "preprocessing.build",
@@ -52,7 +52,7 @@ _HOMES = {
     "simulate": "sources.simulated",
     "train": "training.runs",
     "update": "preprocessing.update",
-    "verify": "store.verification",
+    "verify": "catalogue.verification",
 }
 
 __all__ = sorted(_HOMES)

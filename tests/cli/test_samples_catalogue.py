@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowpatch.store import changing
+from flowpatch.catalogue import changing
 from flowpatch.store.sample_store import open_store
 from tiny_stores import A_DAY, Content, build, content, some_values, stop_while_writing, update
 

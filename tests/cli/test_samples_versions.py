@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowpatch.store.lineage import RunNote, write_note
-from flowpatch.store.place import place_of
+from flowpatch.catalogue.lineage import RunNote, write_note
+from flowpatch.places.place import place_of
 from flowpatch.store.sample_store import open_store
 from tiny_stores import build, content
 

@@ -81,7 +81,7 @@ def test_what_is_no_store_is_refused(command: Any, tmp_path: Path, place: str) -
     elif place == "a folder":
         (path / "a").mkdir(parents=True)
     elif place == "unfinished":
-        from flowpatch.store.place import place_of
+        from flowpatch.places.place import place_of
         from flowpatch.store.repository import open_or_create_repository
 
         open_or_create_repository(place_of(path))

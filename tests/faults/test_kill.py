@@ -14,8 +14,8 @@ import zarr
 
 from command_forker import Commands, Ended
 from flowpatch.errors import StoreNotFoundError
+from flowpatch.places.place import place_of
 from flowpatch.store.draft import ATTRIBUTE
-from flowpatch.store.place import place_of
 from flowpatch.store.repository import has_version, open_repository
 from flowpatch.store.sample_store import open_store
 from growing_city import Grown, hashes_of

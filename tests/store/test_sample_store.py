@@ -749,7 +749,7 @@ def test_reading_chunks_into_place_gives_what_zarr_gives(
         patched.setattr("flowpatch.store.arrays.CHUNK_BYTES", 2 * 4 * 5)
         patched.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
         if older:
-            patched.setattr("flowpatch.store.writer.COMPRESSOR", kept)
+            patched.setattr("flowpatch.store.array_writer.COMPRESSOR", kept)
         store = build(Path(folder) / "s", example(), nodes_of([1, 2, 3, 4, 5]))
         plain = zarr.open_array(store.zarr_store, path="value", mode="r")
         assert plain.chunks == (2, 5)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from flowpatch.catalogue import changing
+from flowpatch.catalogue.lineage import LINEAGE, read_notes
 from flowpatch.errors import CheckpointDamagedError, RunNotFoundError
 from flowpatch.forecasting import forecast
 from flowpatch.model.settings import ModelSettings
-from flowpatch.store import changing
-from flowpatch.store.lineage import LINEAGE, read_notes
-from flowpatch.store.place import place_of
+from flowpatch.places.place import place_of
 from flowpatch.store.sample_store import open_store
 from flowpatch.training.checkpoint import Checkpoint
 from flowpatch.training.evaluation import evaluate

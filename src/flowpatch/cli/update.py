@@ -6,8 +6,8 @@ from cyclopts import Parameter
 
 from flowpatch.cli.groups import MAXCOMPUTE
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.places.address import StoreAddress
 from flowpatch.preprocessing.settings import UpdateSettings
-from flowpatch.store.address import StoreAddress
 
 _DEFAULT = UpdateSettings()
 _DEFAULT_MAXCOMPUTE = MaxComputeSettings()

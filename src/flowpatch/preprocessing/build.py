@@ -12,6 +12,7 @@ import numpy as np
 from flowpatch.errors import RecordError, StoppedByUser
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.places.place import Place, place_of
 from flowpatch.preprocessing.parts import with_parts, without_parts
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.preprocessing.sources import open_source
@@ -29,7 +30,6 @@ from flowpatch.progress import say
 from flowpatch.series.nodes import locate
 from flowpatch.sources.contract import RecordSource, Survey
 from flowpatch.store.draft import Origin
-from flowpatch.store.place import Place, place_of
 from flowpatch.store.repository import has_version
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter, check_free, publish_finished

@@ -7,10 +7,10 @@ from pydantic import Field, field_validator, model_validator
 
 from flowpatch.maxcompute.names import TableName, check_code, column, is_address
 from flowpatch.maxcompute.settings import Pushdown
+from flowpatch.places.address import StoreAddress
 from flowpatch.series.splits import Ratios, check_ratios
 from flowpatch.settings import Date, Names, Settings
 from flowpatch.sources.aggregation import Aggregate
-from flowpatch.store.address import StoreAddress
 from flowpatch.time_axis import check_step_minutes, check_time_zone
 
 SplitPolicy = Literal["ratio", "fixed"]

@@ -5,11 +5,11 @@ from pathlib import Path
 from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.places.address import StoreAddress, is_bucket_address
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import RecordSource
 from flowpatch.sources.files import FilesSource
-from flowpatch.store.address import StoreAddress, is_bucket_address
 
 
 def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) -> RecordSource:

@@ -14,6 +14,7 @@ import numpy as np
 from flowpatch.errors import SettingsError, StoppedByUser
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.maxcompute.settings import MaxComputeSettings
+from flowpatch.places.place import Place, place_of
 from flowpatch.preprocessing.node_changes import NodeChanges, compare_nodes
 from flowpatch.preprocessing.parts import (
     PartChanges,
@@ -38,7 +39,6 @@ from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.nodes import locate
 from flowpatch.sources.contract import RecordSource
 from flowpatch.store.draft import Origin
-from flowpatch.store.place import Place, place_of
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter, publish_finished
 

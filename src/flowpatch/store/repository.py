@@ -27,10 +27,10 @@ from flowpatch.errors import (
     StoreNotFoundError,
     StoreWriteError,
 )
+from flowpatch.places.lock import WriterLock
+from flowpatch.places.place import Place
+from flowpatch.places.reasons import first_line
 from flowpatch.redaction import redact
-from flowpatch.store.lock import WriterLock
-from flowpatch.store.place import Place
-from flowpatch.store.reasons import first_line
 
 MAIN = "main"
 UNFINISHED = "unfinished"

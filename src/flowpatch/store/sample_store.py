@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from flowpatch.errors import StoreDamagedError
+from flowpatch.places.place import Place, place_of
 from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
@@ -20,7 +21,6 @@ from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
 from flowpatch.store.chunks import is_readable, read_steps
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest
-from flowpatch.store.place import Place, place_of
 from flowpatch.store.repository import Repository, VersionInfo, open_repository, reading
 from flowpatch.time_axis import TimeAxis
 

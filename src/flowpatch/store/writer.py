@@ -6,14 +6,13 @@
     writer.commit(...)             the new version, at once
 
 A version is built from nothing, or on a base: the version before it, of which some days are written
-anew. How arrays are cut is in `arrays.py`, what a draft remembers in `draft.py`, how values come to
-another axis or other nodes in `carrying.py`.
+anew (`base.py`). How arrays are made is in `array_writer.py`, what a draft remembers in `draft.py`,
+how values come to another axis or other nodes in `carrying.py`.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from flowpatch.errors import (
     ColumnError,
@@ -36,25 +34,24 @@ from flowpatch.errors import (
     StoreLockedError,
     StoreWriteError,
 )
+from flowpatch.places.place import Place, place_of
 from flowpatch.series.dense import COUNTED_BY_DAY, DayCounts, RecordCounts
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.quality import Quality, QualityScan
 from flowpatch.series.splits import Splits
 from flowpatch.store import draft as drafts
+from flowpatch.store.array_writer import ArrayWriter
 from flowpatch.store.arrays import (
     ATTRIBUTE,
-    COMPRESSOR,
     LEDGER_DIMENSIONS,
     block_days,
-    chunk_steps,
-    key_array_names,
 )
-from flowpatch.store.carrying import Positions, move_steps, spread
+from flowpatch.store.base import Base
+from flowpatch.store.carrying import move_steps, spread
 from flowpatch.store.chunks import read_steps
 from flowpatch.store.draft import Draft, Origin
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest, hash_content
-from flowpatch.store.place import Place, place_of
 from flowpatch.store.repository import (
     has_version,
     is_unfinished,
@@ -64,11 +61,6 @@ from flowpatch.store.repository import (
 )
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.time_axis import TimeAxis
-
-CHECKSUM = Crc32cCodec()
-"""Behind the compression of every array: a flipped bit is an error, not another value."""
-EVERY_CHUNK: Any = {"write_empty_chunks": True}
-"""A chunk without values is written too, so that one that is not there was lost."""
 
 
 class StoreWriter:
@@ -107,7 +99,7 @@ class StoreWriter:
     ) -> None:
         self.place, self.axis, self.nodes = place_of(place), axis, nodes
         self._origin, self._overwrite, self._resume = origin, overwrite, resume
-        self._base = None if base is None else _Base.of(base, axis, nodes)
+        self._base = None if base is None else Base.of(base, axis, nodes)
         self._safe = Draft(origin, {}, {})
         self._written = dict[int, str]()
 
@@ -254,7 +246,7 @@ class StoreWriter:
             self._safe.day_counts[day] = self._ledger.day_counts[day].tolist()
         self._written.clear()
         with writing(self.place):
-            self._group.attrs[drafts.ATTRIBUTE] = self._safe.to_json()
+            self._arrays.group.attrs[drafts.ATTRIBUTE] = self._safe.to_json()
             self._session.commit(
                 f"{len(self._safe.day_hashes)} days are safe", metadata={"draft": True}
             )
@@ -307,10 +299,10 @@ class StoreWriter:
         )
         with writing(self.place):
             for name, values in ledger.to_arrays().items():
-                self._put(name, LEDGER_DIMENSIONS[name], values)
-            self._group.attrs[ATTRIBUTE] = manifest.to_json()
-            if drafts.ATTRIBUTE in self._group.attrs:
-                del self._group.attrs[drafts.ATTRIBUTE]
+                self._arrays.put(name, LEDGER_DIMENSIONS[name], values)
+            self._arrays.group.attrs[ATTRIBUTE] = manifest.to_json()
+            if drafts.ATTRIBUTE in self._arrays.group.attrs:
+                del self._arrays.group.attrs[drafts.ATTRIBUTE]
             period = f"{self.axis.start} to {self.axis.stop}"
             metadata = {"content_hash": manifest.content_hash, "parent": parent}
             version = self._session.commit(f"{len(self.nodes)} nodes, {period}", metadata=metadata)
@@ -347,19 +339,20 @@ class StoreWriter:
             with writing(self.place):
                 self._open_session()
 
-    def _begin(self, base: "_Base | None") -> None:
+    def _begin(self, base: "Base | None") -> None:
         """A draft from nothing, or from what the base holds."""
         self._repository.begin_draft()
         self._session = self._repository.draft_session()
         if base is None:
-            self._group = zarr.create_group(self._session.store, overwrite=True)
-            self._value = self._create_value()
+            group = zarr.create_group(self._session.store, overwrite=True)
+            self._arrays = ArrayWriter(group, self.axis, self.nodes)
+            self._value = self._arrays.create_value()
         else:
-            self._group = zarr.open_group(self._session.store, mode="a")
+            self._arrays = self._opened_arrays()
             self._value = self._carry(base)
         if base is None or base.has_other_nodes:
-            self._put_nodes()
-        self._put_time()
+            self._arrays.put_nodes()
+        self._arrays.put_time()
 
     def _left_behind(self) -> Draft | None:
         """The draft that another writer of the same origin left, if it left any day."""
@@ -382,19 +375,23 @@ class StoreWriter:
 
     def _open_session(self) -> None:
         self._session = self._repository.draft_session()
-        self._group = zarr.open_group(self._session.store, mode="a")
-        self._value = self._opened_value()
+        self._arrays = self._opened_arrays()
+        self._value = self._arrays.opened_value()
 
-    def _carry(self, base: "_Base") -> Any:
+    def _opened_arrays(self) -> ArrayWriter:
+        group = zarr.open_group(self._session.store, mode="a")
+        return ArrayWriter(group, self.axis, self.nodes)
+
+    def _carry(self, base: "Base") -> Any:
         """The array of values, with those of the base where they belong now."""
-        value = self._opened_value()
+        value = self._arrays.opened_value()
         try:
             if base.columns is None and move_steps(value, base.steps, self.axis.length):
                 return value
         except ValueError as error:
             raise StoreDamagedError(f"'{self.place}' is damaged: {error}.") from error
         columns = np.arange(len(self.nodes)) if base.columns is None else base.columns
-        value = self._create_value(overwrite=True)
+        value = self._arrays.create_value(overwrite=True)
         first, stop = base.steps, base.steps + base.store.axis.length
         spread(base.read, value, max(0, first), stop, columns, self.block_steps)
         return value
@@ -444,102 +441,6 @@ class StoreWriter:
         for cause in ("read", "used"):
             counts[:, COUNTED_BY_DAY.index(cause)] = observed_at[first_day:stop_day].sum(axis=1)
         return counts
-
-    def _opened_value(self) -> Any:
-        """The array of values as it is."""
-        value: Any = self._group["value"]
-        # How it is written is not kept with it.
-        return value.with_config(EVERY_CHUNK)
-
-    def _create_value(self, *, overwrite: bool = False) -> Any:
-        """The array of values, empty."""
-        names = key_array_names(self.nodes.key_columns)
-        return self._group.create_array(
-            "value",
-            shape=(self.axis.length, len(self.nodes)),
-            dtype="float32",
-            chunks=(chunk_steps(self.axis, len(self.nodes)), len(self.nodes)),
-            fill_value=float("nan"),
-            compressors=[COMPRESSOR, CHECKSUM],
-            dimension_names=("time", "node"),
-            config=EVERY_CHUNK,
-            attributes={"coordinates": " ".join(["latitude", "longitude", *names[1:], *names[:1]])},
-            overwrite=overwrite,
-        )
-
-    def _put_time(self) -> None:
-        since = {
-            "units": f"minutes since {str(self.axis.start).replace('T', ' ')}:00",
-            "calendar": "proleptic_gregorian",
-            "time_zone": self.axis.time_zone,
-        }
-        minutes = np.arange(self.axis.length, dtype=np.int64) * self.axis.step_minutes
-        self._put("time", ("time",), minutes, since)
-
-    def _put_nodes(self) -> None:
-        names = key_array_names(self.nodes.key_columns)
-        self._put("node", ("node",), self.nodes.labels)
-        if len(names) > 1:
-            for name, column in zip(names, self.nodes.keys, strict=True):
-                self._put(name, ("node",), column)
-        self._put("latitude", ("node",), self.nodes.latitude, {"units": "degrees_north"})
-        self._put("longitude", ("node",), self.nodes.longitude, {"units": "degrees_east"})
-
-    def _put(
-        self,
-        name: str,
-        dimensions: tuple[str, ...],
-        values: NDArray[Any],
-        attributes: dict[str, Any] | None = None,
-    ) -> None:
-        array = self._group.create_array(
-            name,
-            shape=values.shape,
-            dtype=str if values.dtype == object else values.dtype,
-            compressors=[ZstdCodec(level=1), CHECKSUM],
-            config=EVERY_CHUNK,
-            dimension_names=dimensions,
-            attributes=attributes or {},
-            overwrite=True,
-        )
-        array[:] = values
-
-
-@dataclass(frozen=True)
-class _Base:
-    """The version before, as the new one sees it.
-
-    `steps` is where its step 0 lies on the new axis, `columns` where its nodes lie among the new
-    ones, None where they are the same. `ledger` is None where every day is looked at anew.
-    """
-
-    store: SampleStore
-    steps: int
-    columns: Positions | None
-    has_other_nodes: bool
-    ledger: Ledger | None
-    day_counts: DayCounts
-
-    @classmethod
-    def of(cls, store: SampleStore, axis: TimeAxis, nodes: NodeTable) -> "_Base":
-        steps = axis.step_of(store.axis.start)
-        columns = store.nodes.positions_in(nodes)
-        is_same = len(nodes) == len(columns) and bool((np.diff(columns) == 1).all())
-        known = store.ledger or Ledger.empty(store.axis, len(store.nodes))
-        moved = known.moved(axis, steps // axis.steps_a_day)
-        return cls(
-            store,
-            steps,
-            None if is_same else columns,
-            nodes.fingerprint() != store.nodes.fingerprint(),
-            moved if is_same and store.ledger is not None else None,
-            moved.day_counts,
-        )
-
-    def read(self, first_step: int, stop_step: int) -> NDArray[np.float32]:
-        """(S, N) values of steps of the new axis, without those that the version does not have."""
-        first = max(0, first_step - self.steps)
-        return self.store.read(first, max(first, stop_step - self.steps))
 
 
 def _would_come_again(error: BaseException | None) -> bool:

@@ -35,12 +35,12 @@ from flowpatch.maxcompute.metadata import TableInfo, describe_table
 from flowpatch.maxcompute.names import TableName
 from flowpatch.maxcompute.patience import Patience
 from flowpatch.maxcompute.reading import Reader, RowRange
+from flowpatch.places.address import is_bucket_address
+from flowpatch.places.lock import writer_lock
+from flowpatch.places.place import Place, place_of
 from flowpatch.progress import say, track
 from flowpatch.series.splits import Splits
-from flowpatch.store.address import is_bucket_address
 from flowpatch.store.draft import Origin
-from flowpatch.store.lock import writer_lock
-from flowpatch.store.place import Place, place_of
 from flowpatch.store.repository import has_version
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter

@@ -21,8 +21,8 @@ from flowpatch.maxcompute.patience import Patience
 from flowpatch.maxcompute.queries import TEMPORARY_PREFIX
 from flowpatch.maxcompute.sessions import SessionExpiredError
 from flowpatch.maxcompute.writing import Upload
+from flowpatch.places.lock import writer_lock
 from flowpatch.progress import say, track
-from flowpatch.store.lock import writer_lock
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.tables.destination import Destination
 from flowpatch.tables.publication import Publication, appended

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from flowpatch.catalogue.lineage import Event, RunNote, run_before_move, write_note
 from flowpatch.errors import StoreError
+from flowpatch.places.reasons import first_line
 from flowpatch.progress import say
-from flowpatch.store.lineage import Event, RunNote, run_before_move, write_note
-from flowpatch.store.reasons import first_line
 from flowpatch.store.repository import open_repository
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.training.checkpoint import StoreReference

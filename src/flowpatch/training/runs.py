@@ -11,7 +11,7 @@ from flowpatch.errors import OutputError, RunMismatchError, StoreNotFoundError
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
 from flowpatch.patches.similarity import daily_profiles
-from flowpatch.store.place import place_of
+from flowpatch.places.place import place_of
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.training.checkpoint import Checkpoint, Progress, StoreReference
 from flowpatch.training.device import make_accelerator

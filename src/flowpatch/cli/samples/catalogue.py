@@ -7,8 +7,8 @@ from flowpatch.cli.inspect import describe, print_description
 from flowpatch.cli.printing import print_json, show, size_of, some, visible
 
 if TYPE_CHECKING:
-    from flowpatch.store.catalogue import Entry, LogEntry
-    from flowpatch.store.changes import Changes
+    from flowpatch.catalogue.changes import Changes
+    from flowpatch.catalogue.listing import Entry, LogEntry
     from flowpatch.store.sample_store import SampleStore
 
 _PARTS = 4
@@ -26,9 +26,9 @@ def list_stores(place: str, *, as_json: AsJson = False) -> None:
         Print JSON instead of a table.
     """
     # Imported here: --help must not wait for the engines.
-    from flowpatch.store import catalogue
+    from flowpatch.catalogue import listing
 
-    entries = catalogue.list_stores(place)
+    entries = listing.list_stores(place)
     if as_json:
         print_json({"path": place, "stores": [entry.to_json() for entry in entries]})
     elif entries:
@@ -68,7 +68,7 @@ def log_versions(store: str, *, as_json: AsJson = False) -> None:
     as_json
         Print JSON instead of a table.
     """
-    from flowpatch.store.catalogue import log
+    from flowpatch.catalogue.listing import log
 
     entries = log(store)
     if as_json:
@@ -128,8 +128,8 @@ def _row(entry: "Entry") -> tuple[str, ...]:
 
 
 def _describe(store: "SampleStore") -> dict[str, Any]:
-    from flowpatch.store.catalogue import tags_of
-    from flowpatch.store.lineage import read_notes
+    from flowpatch.catalogue.lineage import read_notes
+    from flowpatch.catalogue.listing import tags_of
     from flowpatch.store.repository import open_repository, reading
 
     repository = open_repository(store.place)

@@ -8,7 +8,7 @@ from flowpatch.cli.groups import AsJson
 from flowpatch.cli.printing import print_json, show, some, visible
 
 if TYPE_CHECKING:
-    from flowpatch.store.comparison import Comparison
+    from flowpatch.catalogue.comparison import Comparison
 
 
 def compare(
@@ -35,8 +35,8 @@ def compare(
         Print JSON instead of a table.
     """
     # Imported here: --help must not wait for the engines.
+    from flowpatch.catalogue.comparison import compare
     from flowpatch.errors import StoreNotFoundError
-    from flowpatch.store.comparison import compare
     from flowpatch.store.sample_store import open_store
 
     second = open_store(other or store, now)

@@ -8,7 +8,7 @@ from flowpatch.cli.groups import AsJson
 from flowpatch.cli.printing import print_json, show, size_of, visible
 
 if TYPE_CHECKING:
-    from flowpatch.store.expiry import Expiry
+    from flowpatch.catalogue.expiry import Expiry
 
 
 def tag(store: str, name: str, *, version: str | None = None, as_json: AsJson = False) -> None:
@@ -26,7 +26,7 @@ def tag(store: str, name: str, *, version: str | None = None, as_json: AsJson = 
         Print JSON instead of a line.
     """
     # Imported here: --help must not wait for the engines.
-    from flowpatch.store.changing import tag
+    from flowpatch.catalogue.changing import tag
 
     done = tag(store, name, version)
     if as_json:
@@ -51,7 +51,7 @@ def untag(store: str, name: str, *, as_json: AsJson = False) -> None:
     as_json
         Print JSON instead of a line.
     """
-    from flowpatch.store.changing import untag
+    from flowpatch.catalogue.changing import untag
 
     done = untag(store, name)
     if as_json:
@@ -72,7 +72,7 @@ def rollback(store: str, version: str, *, as_json: AsJson = False) -> None:
     as_json
         Print JSON instead of lines.
     """
-    from flowpatch.store.changing import rollback
+    from flowpatch.catalogue.changing import rollback
 
     done = rollback(store, version)
     if as_json:
@@ -115,7 +115,7 @@ def expire(
     as_json
         Print JSON instead of lines.
     """
-    from flowpatch.store.expiry import Rule, expire
+    from flowpatch.catalogue.expiry import Rule, expire
     from flowpatch.training.run_search import versions_in_use
 
     rule = Rule(keep, older_than)

@@ -10,8 +10,8 @@ from flowpatch.cli.printing import print_json, show, size_of, visible
 from flowpatch.errors import SettingsError, StoppedByUser
 
 if TYPE_CHECKING:
-    from flowpatch.store.removal import Removable
-    from flowpatch.store.verification import Verification
+    from flowpatch.catalogue.removal import Removable
+    from flowpatch.catalogue.verification import Verification
 
 
 def verify(
@@ -37,7 +37,7 @@ def verify(
     if all_versions and version is not None:
         raise SettingsError("Give --version or --all, not both.")
     # Imported here: --help must not wait for the engines.
-    from flowpatch.store.verification import verify
+    from flowpatch.catalogue.verification import verify
 
     done = verify(store, version, all_versions=all_versions)
     if as_json:
@@ -69,7 +69,7 @@ def copy(
     as_json
         Print JSON instead of lines.
     """
-    from flowpatch.store.copying import copy_store
+    from flowpatch.catalogue.copying import copy_store
 
     done = copy_store(store, destination, overwrite=overwrite)
     if as_json:
@@ -100,7 +100,7 @@ def remove(
     as_json
         Print JSON instead of lines.
     """
-    from flowpatch.store.removal import removable, remove
+    from flowpatch.catalogue.removal import removable, remove
 
     found = removable(store)
     if not yes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flowpatch.errors import StoreLockedError, StoreWriteError
-from flowpatch.store.lock import writer_lock
+from flowpatch.places.lock import writer_lock
 
 
 def test_two_names_of_one_folder_meet_at_one_lock(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from functools import cached_property
 import icechunk
 
 from flowpatch.errors import SettingsError, StoreError, StoreNotFoundError
-from flowpatch.store.address import SCHEME, check_address
-from flowpatch.store.bucket_lock import bucket_lock
-from flowpatch.store.lock import WriterLock
-from flowpatch.store.object_store import ObjectStore
-from flowpatch.store.place import Place
+from flowpatch.places.address import SCHEME, check_address
+from flowpatch.places.bucket_lock import bucket_lock
+from flowpatch.places.lock import WriterLock
+from flowpatch.places.object_store import ObjectStore
+from flowpatch.places.place import Place
 
 
 @dataclass(frozen=True)

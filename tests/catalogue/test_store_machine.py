@@ -24,15 +24,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from flowpatch.catalogue import changing
+from flowpatch.catalogue.comparison import compare
+from flowpatch.catalogue.copying import copy_store
+from flowpatch.catalogue.expiry import Rule, expire
+from flowpatch.catalogue.verification import verify
 from flowpatch.errors import StoreNotFoundError
-from flowpatch.store import changing
-from flowpatch.store.comparison import compare
-from flowpatch.store.copying import copy_store
-from flowpatch.store.expiry import Rule, expire
-from flowpatch.store.place import place_of
+from flowpatch.places.place import place_of
 from flowpatch.store.repository import Repository, open_repository
 from flowpatch.store.sample_store import open_store
-from flowpatch.store.verification import verify
 from tiny_stores import (
     A_DAY,
     Content,

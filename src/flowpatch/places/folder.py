@@ -11,9 +11,9 @@ from pathlib import Path
 import icechunk
 
 from flowpatch.errors import StoreError
-from flowpatch.store.lock import WriterLock, writer_lock
-from flowpatch.store.place import Place
-from flowpatch.store.reasons import first_line
+from flowpatch.places.lock import WriterLock, writer_lock
+from flowpatch.places.place import Place
+from flowpatch.places.reasons import first_line
 
 
 def _sync_file_system(descriptor: int) -> None:

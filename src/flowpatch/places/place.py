@@ -15,8 +15,8 @@ from pathlib import Path
 import icechunk
 
 from flowpatch.errors import StoreError
-from flowpatch.store.address import check_address, is_bucket_address
-from flowpatch.store.lock import WriterLock
+from flowpatch.places.address import check_address, is_bucket_address
+from flowpatch.places.lock import WriterLock
 
 
 class Place(ABC):
@@ -138,9 +138,9 @@ def place_of(address: "str | Path | Place") -> Place:
     checked = check_address(str(address))
     if is_bucket_address(checked):
         # Imported here: a folder needs no client of object stores.
-        from flowpatch.store.bucket import Bucket
+        from flowpatch.places.bucket import Bucket
 
         return Bucket.of_address(checked)
-    from flowpatch.store.folder import Folder
+    from flowpatch.places.folder import Folder
 
     return Folder(Path(address))

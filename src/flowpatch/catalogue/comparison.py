@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpatch.progress import track
-from flowpatch.store.changes import (
+from flowpatch.catalogue.changes import (
     Changes,
     Shared,
     changes,
@@ -18,6 +17,7 @@ from flowpatch.store.changes import (
     hashes_tell,
     shared_nodes,
 )
+from flowpatch.progress import track
 from flowpatch.store.sample_store import SampleStore
 
 

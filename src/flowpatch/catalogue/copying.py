@@ -11,17 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowpatch.errors import (
-    SettingsError,
-    StoreDamagedError,
-    StoreError,
-    StoreExistsError,
-    StoreLockedError,
-    StoreWriteError,
-)
-from flowpatch.progress import track
-from flowpatch.store.lock import WriterLock
-from flowpatch.store.objects import (
+from flowpatch.catalogue.objects import (
     WHOLE,
     branch_of,
     holds_current,
@@ -31,10 +21,20 @@ from flowpatch.store.objects import (
     is_ours,
     is_reference,
 )
-from flowpatch.store.place import Place, place_of
-from flowpatch.store.reasons import first_line
+from flowpatch.catalogue.verification import Verification, verify
+from flowpatch.errors import (
+    SettingsError,
+    StoreDamagedError,
+    StoreError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreWriteError,
+)
+from flowpatch.places.lock import WriterLock
+from flowpatch.places.place import Place, place_of
+from flowpatch.places.reasons import first_line
+from flowpatch.progress import track
 from flowpatch.store.repository import UNFINISHED, open_repository, writing
-from flowpatch.store.verification import Verification, verify
 
 PASSES = 10
 """Over a source that is being written; each but the first copies only what is new."""

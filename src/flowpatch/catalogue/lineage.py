@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from flowpatch.store.objects import LINEAGE
-from flowpatch.store.place import Place
+from flowpatch.catalogue.objects import LINEAGE
+from flowpatch.places.place import Place
 
 Event = Literal["trained", "resumed"]
 

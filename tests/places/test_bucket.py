@@ -23,12 +23,12 @@ from flowpatch.errors import (
     StoreUnreachableError,
     StoreWriteError,
 )
+from flowpatch.places.address import check_address
+from flowpatch.places.bucket import Bucket
+from flowpatch.places.place import place_of
 from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.redaction import redact
-from flowpatch.store.address import check_address
-from flowpatch.store.bucket import Bucket
-from flowpatch.store.place import place_of
 from flowpatch.store.repository import has_version, is_unfinished, reading, writing
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import check_free
@@ -277,7 +277,7 @@ def test_what_is_no_address_is_refused_before_any_request(
     def reached(*_: Any) -> None:
         raise AssertionError("a request")
 
-    monkeypatch.setattr("flowpatch.store.object_store.ObjectStore.reach", reached)
+    monkeypatch.setattr("flowpatch.places.object_store.ObjectStore.reach", reached)
     with pytest.raises(SettingsError, match=r"s3://BUCKET/PATH"):
         place_of(address)
 

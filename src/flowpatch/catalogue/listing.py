@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from flowpatch.catalogue.changes import Changes, changes
 from flowpatch.errors import StoreError, StoreFormatError, StoreNotFoundError
-from flowpatch.store.changes import Changes, changes
-from flowpatch.store.place import Place, place_of
+from flowpatch.places.place import Place, place_of
 from flowpatch.store.repository import Repository, VersionInfo, open_repository
 from flowpatch.store.sample_store import SampleStore
 

@@ -1,10 +1,10 @@
 """What every kind of place does, whatever stands behind it."""
 
 import pytest
-from places import Kind
 
 from flowpatch.errors import StoreNotFoundError
-from flowpatch.store.place import place_of
+from flowpatch.places.place import place_of
+from place_kinds import Kind
 
 
 def test_a_new_place_is_empty(kind: Kind) -> None:
@@ -86,7 +86,7 @@ def test_more_objects_than_one_answer_or_request_holds(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "4")
-    monkeypatch.setattr("flowpatch.store.object_store._BATCH", 3)
+    monkeypatch.setattr("flowpatch.places.object_store._BATCH", 3)
     place = kind.place()
     names = [f"d/{number}" for number in range(10)]
     for name in names:

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from places import Kind, buckets
 
 from flowpatch.errors import StoreLockedError
-from flowpatch.store import bucket_lock
-from flowpatch.store.bucket_lock import BucketLock
+from flowpatch.places import bucket_lock
+from flowpatch.places.bucket_lock import BucketLock
+from place_kinds import Kind, buckets
 from s3_server import BUCKET, Remote
 
 HOLD = """
 import sys
-from flowpatch.store.place import place_of
+from flowpatch.places.place import place_of
 with place_of(sys.argv[1]).writer_lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.errors import StoreDamagedError, StoreError
+from flowpatch.places.place import Place, place_of
+from flowpatch.places.reasons import first_line
 from flowpatch.progress import track
 from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.quality import QualityScan
 from flowpatch.store.arrays import LEDGER_DIMENSIONS, block_days, key_array_names
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import hash_content
-from flowpatch.store.place import Place, place_of
-from flowpatch.store.reasons import first_line
 from flowpatch.store.repository import open_repository
 from flowpatch.store.sample_store import SampleStore
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowpatch.catalogue.lineage import RunNote, read_notes
+from flowpatch.catalogue.objects import is_ours
 from flowpatch.errors import StoreDamagedError, StoreError, StoreNotFoundError
-from flowpatch.store.lineage import RunNote, read_notes
-from flowpatch.store.objects import is_ours
-from flowpatch.store.place import Place, place_of
+from flowpatch.places.place import Place, place_of
 from flowpatch.store.repository import open_repository, writing
 
 

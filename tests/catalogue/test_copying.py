@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowpatch.catalogue import changing
+from flowpatch.catalogue.copying import copy_store
+from flowpatch.catalogue.expiry import Rule, expire
+from flowpatch.catalogue.verification import verify
 from flowpatch.errors import (
     StoreDamagedError,
     StoreLockedError,
     StoreNotFoundError,
     StoreWriteError,
 )
-from flowpatch.store import changing
-from flowpatch.store.copying import copy_store
-from flowpatch.store.expiry import Rule, expire
-from flowpatch.store.folder import Folder
-from flowpatch.store.place import place_of
+from flowpatch.places.folder import Folder
+from flowpatch.places.place import place_of
 from flowpatch.store.repository import open_repository
 from flowpatch.store.sample_store import open_store
-from flowpatch.store.verification import verify
 from tiny_stores import build, content
 
 

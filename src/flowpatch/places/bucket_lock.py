@@ -16,8 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from flowpatch.errors import StoreError, StoreLockedError
-from flowpatch.store.lock import WriterLock, locked_by, named, this_process
-from flowpatch.store.object_store import ConditionError, Found, ObjectStore
+from flowpatch.places.lock import WriterLock, locked_by, named, this_process
+from flowpatch.places.object_store import ConditionError, Found, ObjectStore
 
 RENEW_S = 10.0
 STALE_S = 60.0

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import zarr
 
+from flowpatch.catalogue.verification import verify
 from flowpatch.errors import StoreDamagedError, StoreError
+from flowpatch.store.manifest import _hash
 from flowpatch.store.sample_store import open_store
-from flowpatch.store.verification import verify
 from tiny_stores import A_DAY, build, commit, content, writer_of
 
 FORMATS = Path(__file__).resolve().parents[1] / "formats"
@@ -50,7 +51,8 @@ def manifest(*keys: str, value: Any) -> Callable[[Any], None]:
         for key in keys[:-1]:
             part = part[key]
         part[keys[-1]] = value
-        group.attrs["flowpatch"] = found
+        # With a hash of its own that fits, as whoever wrote it on purpose would give it.
+        group.attrs["flowpatch"] = {**found, "manifest_hash": _hash(found)}
 
     return change
 

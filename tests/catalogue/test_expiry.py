@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowpatch.catalogue import changing
+from flowpatch.catalogue.expiry import Rule, expire
+from flowpatch.catalogue.lineage import RunNote, read_notes, write_note
 from flowpatch.errors import SettingsError
-from flowpatch.store import changing
-from flowpatch.store.expiry import Rule, expire
-from flowpatch.store.lineage import RunNote, read_notes, write_note
-from flowpatch.store.place import place_of
+from flowpatch.places.place import place_of
 from flowpatch.store.repository import open_repository
 from flowpatch.store.sample_store import open_store
 from tiny_stores import build, content, stop_while_writing

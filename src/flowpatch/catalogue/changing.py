@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowpatch.store.place import Place, place_of
+from flowpatch.places.place import Place, place_of
 from flowpatch.store.repository import (
     Repository,
     VersionInfo,

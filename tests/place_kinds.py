@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowpatch.store.place import Place, place_of
+from flowpatch.places.place import Place, place_of
 from s3_server import BUCKET, Remote
 
 KINDS = ["folder", "bucket"]

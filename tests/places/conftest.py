@@ -1,5 +1,5 @@
 """What tests of every kind of place share."""
 
-from places import kind
+from place_kinds import kind
 
 __all__ = ["kind"]

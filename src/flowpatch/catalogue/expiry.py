@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from flowpatch.catalogue.changing import changing
 from flowpatch.errors import SettingsError
-from flowpatch.store.changing import changing
-from flowpatch.store.place import Place, place_of
+from flowpatch.places.place import Place, place_of
 from flowpatch.store.repository import Repository, VersionInfo, open_repository, reading
 
 

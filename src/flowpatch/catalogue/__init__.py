@@ -1,0 +1,1 @@
+"""Many stores, many versions: listed, named, compared, checked, copied, removed."""
