@@ -15,7 +15,7 @@ from flowpatch.errors import OutputError
 from growing_city import Grown, hashes_of
 
 SEED = 5
-few_or_many = pytest.mark.parametrize("times", [10, pytest.param(60, marks=pytest.mark.soak)])
+few_or_many = pytest.mark.parametrize("times", [6, pytest.param(60, marks=pytest.mark.soak)])
 
 
 @pytest.fixture

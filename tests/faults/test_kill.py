@@ -21,7 +21,7 @@ from flowpatch.store.sample_store import open_store
 from growing_city import Grown, hashes_of
 
 SEED = 20250919
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def check_resumed(work: Work, grown: Grown, store: Path, ended: Ended) -> None:
 
 
 @works
-@pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_any_moment(
     work: Work, kills: int, grown: Grown, commands: Commands, tmp_path: Path
 ) -> None:

@@ -126,5 +126,5 @@ def _recorded_settings(run: Path) -> dict[str, Any]:
     try:
         content = json.loads((run / "settings.json").read_text(encoding="utf-8"))
         return {**content["model"], **content["training"]}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return {}

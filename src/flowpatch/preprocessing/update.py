@@ -112,7 +112,7 @@ def _recipe(base: SampleStore) -> PreprocessSettings:
             f"'{base.place}' was not built from records but from a sample table. Publish the table "
             "anew and fetch it: flowpatch samples fetch."
         )
-    return PreprocessSettings(**recipe, store=base.place.address)
+    return PreprocessSettings(**{**recipe, "store": base.place.address})
 
 
 def _period(recipe: PreprocessSettings, settings: UpdateSettings) -> PreprocessSettings:

@@ -115,10 +115,16 @@ def _candidates(place: str, flag: str) -> list[Path]:
     if not place.strip():
         # As a path, nothing would be the current folder: a shell variable that is not set.
         raise SourceNotFoundError(f"{flag} '{place}' is empty. Give a file, a pattern or a folder.")
-    path = Path(place).expanduser()
-    if path.is_file():
+    try:
+        path = Path(place).expanduser()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        # A name that is too long, or a home that nobody has.
+        reason = getattr(error, "strerror", None) or error
+        raise SourceNotFoundError(f"{flag} '{place}' can be no path: {reason}.") from error
+    if is_file:
         return [path]
-    if path.is_dir():
+    if is_folder:
         return [
             found for found in path.rglob("*") if found.is_file() and not _is_hidden(found, path)
         ]

@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flowpatch.errors import StoreDamagedError
-from flowpatch.store.manifest import FORMAT
+from flowpatch.series.dense import COUNTED_BY_DAY
+from flowpatch.store.manifest import FORMAT, hash_json
 
 ATTRIBUTE = "flowpatch_unfinished"
+_HASH = "draft_hash"
+_MOST_RECORDS = 2**62
+"""Of a day: more do not fit the array that they are counted in."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Draft:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; every value is plain JSON."""
-        return {"format": FORMAT, **asdict(self)}
+        content = {"format": FORMAT, **asdict(self)}
+        # As attributes are kept: with text for keys.
+        content = json.loads(json.dumps(content))
+        return {**content, _HASH: hash_json(content, _HASH)}
 
     @classmethod
     def from_json(cls, content: Any, place: str) -> "Draft":
@@ -63,13 +70,29 @@ class Draft:
         try:
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']}")
-            return cls(
+            if content[_HASH] != hash_json(content, _HASH):
+                raise ValueError("it is not what was written")
+            draft = cls(
                 Origin(**content["origin"]),
                 {int(day): str(known) for day, known in content["day_hashes"].items()},
                 {int(day): list(counts) for day, counts in content["day_counts"].items()},
             )
+            draft._check()
+            return draft
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreDamagedError(
                 f"What a stopped build left in '{place}' cannot be gone on with: {error!r}. Run "
                 "the command without --resume."
             ) from error
+
+    def _check(self) -> None:
+        """Raises ValueError for what no writer leaves."""
+        origin = self.origin
+        if not all(isinstance(one, dict) for one in (origin.recipe, origin.source, origin.axis)):
+            raise ValueError("an origin of another kind")
+        if self.day_hashes.keys() != self.day_counts.keys():
+            raise ValueError("days without counts")
+        for counts in self.day_counts.values():
+            numbers = all(isinstance(n, int) and 0 <= n <= _MOST_RECORDS for n in counts)
+            if len(counts) != len(COUNTED_BY_DAY) or not numbers:
+                raise ValueError(f"counts {counts!r}")

@@ -68,7 +68,7 @@ class Manifest:
             "day_hashes": list(self.day_hashes),
             "content_hash": self.content_hash,
         }
-        return {**content, _HASH: _hash(content)}
+        return {**content, _HASH: hash_json(content, _HASH)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any], place: str) -> "Manifest":
@@ -108,8 +108,10 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise StoreDamagedError(f"The manifest of '{place}' is damaged: {error!r}.") from error
+        if not isinstance(manifest.recipe, dict) or not isinstance(manifest.source, dict):
+            raise StoreDamagedError(f"The manifest of '{place}' is damaged: it tells no recipe.")
         # Icechunk keeps attributes without a checksum; format 1 had none of its own either.
-        if _HASH in content and content[_HASH] != _hash(content):
+        if _HASH in content and content[_HASH] != hash_json(content, _HASH):
             raise StoreDamagedError(
                 f"The manifest of '{place}' is damaged: it is not what was written. Take an older "
                 "version or a copy, or build it again in another folder."
@@ -117,9 +119,9 @@ class Manifest:
         return manifest
 
 
-def _hash(content: dict[str, Any]) -> str:
-    """SHA-256 over all of a manifest's JSON but this hash."""
-    others = {key: value for key, value in content.items() if key != _HASH}
+def hash_json(content: dict[str, Any], but: str) -> str:
+    """SHA-256 over all of a JSON object but the hash itself, which is kept in it as `but`."""
+    others = {key: value for key, value in content.items() if key != but}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,12 +8,14 @@ and it carries a hash of its content, so a damaged one is refused.
 
 import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,16 +30,21 @@ from flowpatch.errors import (
 )
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.model.settings import ModelSettings
+from flowpatch.patches.kinds import LayoutKind
 from flowpatch.patches.layout import PatchLayout
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.statistics import Statistics
+from flowpatch.store.reasons import first_line
 from flowpatch.store.sample_store import SampleStore
+from flowpatch.time_axis import MINUTES_A_DAY
 from flowpatch.training.device import encoder_dtype
 from flowpatch.training.settings import TrainSettings
 from flowpatch.windows.batches import Windows
 
 FORMAT = 1
 """Format number of a checkpoint."""
+_LONGEST = 10**6
+"""Steps of an input or output that any run has."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +117,42 @@ class Checkpoint:
                 "or name the store that the run was trained on."
             )
 
-    def model(self, device: torch.device) -> PatchSTG:
-        """The forecaster on a device, with its weights where there are any yet."""
-        model = PatchSTG(
+    def check_model(self, path: Path) -> None:
+        """Makes sure that settings and weights make one model, before memory is taken for it.
+
+        Raises:
+            CheckpointDamagedError: they do not; `path` is named.
+        """
+        try:
+            # Deeper than its weights would take for ever to make.
+            if self.model_settings.layers > len(self.weights):
+                raise ValueError(f"{self.model_settings.layers} layers")
+            # Of shapes alone: a stranger's sizes may be any.
+            with torch.device("meta"):
+                expected = self._new_model().state_dict()
+            shapes, found = (
+                {name: tensor.shape for name, tensor in tensors.items()}
+                for tensors in (expected, self.weights)
+            )
+            if shapes != found:
+                raise ValueError("the weights have other names or shapes")
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointDamagedError(
+                f"{_damaged(path)}: its weights do not fit its settings: {first_line(error)}."
+            ) from error
+
+    def _new_model(self) -> PatchSTG:
+        return PatchSTG(
             self.model_settings,
             self.layout,
             self.input_len,
             self.output_len,
             self.steps_a_day,
         )
+
+    def model(self, device: torch.device) -> PatchSTG:
+        """The forecaster on a device, with its weights where there are any yet."""
+        model = self._new_model()
         if self.weights:
             model.load_state_dict(self.weights)
         model.encoder_dtype = encoder_dtype(self.train_settings.precision, device)
@@ -184,7 +218,43 @@ class Checkpoint:
         _check_format(metadata, path)
         if _hash(metadata.get("description", ""), tensors) != metadata.get("content_hash"):
             raise CheckpointDamagedError(f"{_damaged(path)}: its content hash does not match.")
-        return cls._of(json.loads(metadata["description"]), tensors)
+        try:
+            checkpoint = cls._of(json.loads(metadata["description"]), tensors)
+            checkpoint._check_values()
+        # A hash only proves that its writer knew how: what it describes may be anything.
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise _nonsense(path, error) from error
+        return checkpoint
+
+    def _check_values(self) -> None:
+        """Raises ValueError or TypeError for what no training writes."""
+        for length in (self.input_len, self.output_len, self.steps_a_day):
+            if not isinstance(length, int) or not 1 <= length <= _LONGEST:
+                raise ValueError(f"a length of {length!r}")
+        if MINUTES_A_DAY % self.steps_a_day:
+            raise ValueError(f"{self.steps_a_day} steps a day")
+        if self.layout.kind not in get_args(LayoutKind):
+            raise ValueError(f"a layout {self.layout.kind!r}")
+        if len(self.nodes) != len(self.layout.slot_of_node):
+            raise ValueError("the layout is not that of the nodes")
+        if not all(isinstance(value, str) for value in asdict(self.store).values()):
+            raise TypeError(f"a store {self.store!r}")
+        figures = [value for value in asdict(self.progress).values() if value is not None]
+        figures += [self.statistics.mean, self.statistics.deviation, self.statistics.observed]
+        if not all(math.isfinite(figure) for figure in figures):
+            raise ValueError("figures that are no numbers")
+        progress = self.progress
+        if min(progress.epoch, progress.epoch_step, progress.step) < 0:
+            raise ValueError("a negative progress")
+        if self.statistics.deviation < 0:
+            raise ValueError("a negative deviation")
 
     @classmethod
     def _of(cls, described: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Checkpoint":
@@ -254,7 +324,7 @@ def load_random_tensors(tensors: Mapping[str, Tensor]) -> None:
 
 def _check_format(metadata: Mapping[str, str], path: Path) -> None:
     number = metadata.get("format", "")
-    if not number.isdigit():
+    if not re.fullmatch("[0-9]{1,9}", number):
         raise CheckpointDamagedError(f"'{path}' is no checkpoint of flowpatch.")
     if int(number) > FORMAT:
         raise CheckpointDamagedError(
@@ -276,6 +346,12 @@ def _hash(description: str, tensors: Mapping[str, Tensor]) -> str:
 def _damaged(path: Path) -> str:
     other = "best" if path.stem == "last" else "last"
     return f"The checkpoint '{path}' is damaged (the run's '{other}' may be whole)"
+
+
+def _nonsense(path: Path, error: Exception) -> CheckpointDamagedError:
+    return CheckpointDamagedError(
+        f"{_damaged(path)}: it describes no run: {type(error).__name__}: {first_line(error)[:200]}."
+    )
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -84,18 +84,23 @@ class RunFolder:
                 f"The run '{self.path}' has no checkpoint '{name}': it stopped before its first. "
                 "Train it anew in another folder."
             )
-        return Checkpoint.load(self.checkpoint(name))
+        found = Checkpoint.load(self.checkpoint(name))
+        found.check_model(self.checkpoint(name))
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of the log, oldest first; a row cut off by a crash is left out."""
+        """The rows of the log, oldest first, up to one that a crash cut off or that is damaged."""
         if not self.metrics.is_file():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not _is_row(row):
+                break
+            rows.append(row)
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
@@ -124,3 +129,11 @@ class RunFolder:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
         except OSError as error:
             raise OutputError(f"Cannot write '{self.metrics}': {error.strerror}.") from error
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and row.get("kind") in ("step", "epoch")
+        and all(isinstance(row.get(name), int) for name in ("step", "epoch"))
+    )

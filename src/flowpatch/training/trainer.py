@@ -16,7 +16,12 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from flowpatch.errors import PeriodError, StoppedByUser, TrainingDivergedError
+from flowpatch.errors import (
+    CheckpointDamagedError,
+    PeriodError,
+    StoppedByUser,
+    TrainingDivergedError,
+)
 from flowpatch.interruption import StopAskedError, noting_interruption
 from flowpatch.metrics import ScoreTable
 from flowpatch.progress import Task, say, track
@@ -65,8 +70,7 @@ class Trainer:
         self._plain_model = checkpoint.model(accelerator.device)
         self._step = TrainingStep(self._plain_model, windows, self.settings, accelerator)
         if checkpoint.resume:
-            load_optimizer_tensors(self._step.optimizer, checkpoint.resume)
-            load_random_tensors(checkpoint.resume)
+            self._go_on_from(checkpoint)
         self._loss_sums = torch.tensor(
             [self.progress.epoch_loss_sum, self.progress.logged_loss_sum],
             dtype=torch.float64,
@@ -75,6 +79,16 @@ class Trainer:
         self._events: Events | None = None
         self._started = time.monotonic() - self.progress.seconds
         self._saved_at = time.monotonic()
+
+    def _go_on_from(self, checkpoint: Checkpoint) -> None:
+        try:
+            load_optimizer_tensors(self._step.optimizer, checkpoint.resume)
+            load_random_tensors(checkpoint.resume)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointDamagedError(
+                f"'{self.folder.checkpoint('last')}' does not hold what a training goes on from: "
+                f"{error!r}. Score it, or train a new run."
+            ) from error
 
     @property
     def steps_an_epoch(self) -> int:
