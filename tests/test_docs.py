@@ -1,4 +1,4 @@
-"""The two pages on MaxCompute say the same, and what they name is there."""
+"""Pages in two languages say the same, and what they name is there."""
 
 import re
 from collections.abc import Callable
@@ -11,11 +11,22 @@ from flowpatch.cli.guide import preprocess_app, train_app
 from maxcompute_emulator.__main__ import main as emulator
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-ENGLISH, CHINESE = DOCS / "maxcompute.md", DOCS / "maxcompute.zh-CN.md"
-PAGES = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["English", "Chinese"])
+NAMES = ("maxcompute", "operating")
+Pair = tuple[Path, Path]
+"""A page in English and in Chinese."""
+PAIRS = pytest.mark.parametrize(
+    "pair", [(DOCS / f"{name}.md", DOCS / f"{name}.zh-CN.md") for name in NAMES], ids=NAMES
+)
+PAGES = pytest.mark.parametrize(
+    "page", [DOCS / f"{name}{ending}" for name in NAMES for ending in (".md", ".zh-CN.md")]
+)
 
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-COMMANDS = ("preprocess", "train", "doctor", "samples publish", "samples fetch")
+SAMPLES = (
+    "list", "log", "show", "compare", "tag", "untag", "rollback", "expire", "copy", "remove",
+    "verify", "publish", "fetch",
+)  # fmt: skip
+COMMANDS = ("preprocess", "update", "train", "doctor", *(f"samples {name}" for name in SAMPLES))
 
 
 # --- the pair -------------------------------------------------------------------------------------
@@ -62,33 +73,45 @@ def test_every_fence_is_closed(page: Path) -> None:
     assert len(pieces(page)) % 2 == 1
 
 
-def test_the_code_is_the_same_but_for_comments() -> None:
-    assert len(code(ENGLISH)) > 3
-    assert code(CHINESE) == code(ENGLISH)
+@PAIRS
+def test_the_code_is_the_same_but_for_comments(pair: Pair) -> None:
+    english, chinese = pair
+    assert len(code(english)) >= 3
+    assert code(chinese) == code(english)
 
 
-def test_the_headings_are_of_the_same_levels() -> None:
-    assert len(headings(ENGLISH)) > 3
-    assert headings(CHINESE) == headings(ENGLISH)
+@PAIRS
+def test_the_headings_are_of_the_same_levels(pair: Pair) -> None:
+    english, chinese = pair
+    assert len(headings(english)) > 3
+    assert headings(chinese) == headings(english)
 
 
-def test_the_tables_have_the_same_rows_and_columns() -> None:
+@PAIRS
+def test_the_tables_have_the_same_rows_and_columns(pair: Pair) -> None:
+    english, chinese = pair
+
     def shapes(page: Path) -> list[list[int]]:
         return [[len(row) for row in table] for table in tables(page)]
 
-    assert len(shapes(ENGLISH)) > 3
-    assert shapes(CHINESE) == shapes(ENGLISH)
+    assert len(shapes(english)) >= 2
+    assert shapes(chinese) == shapes(english)
 
 
-def test_the_cells_of_the_tables_name_the_same() -> None:
+@PAIRS
+def test_the_cells_of_the_tables_name_the_same(pair: Pair) -> None:
+    english, chinese = pair
+
     def named(page: Path) -> list[list[list[list[str]]]]:
         return [[[names(cell) for cell in row] for row in table] for table in tables(page)]
 
-    assert named(CHINESE) == named(ENGLISH)
+    assert named(chinese) == named(english)
 
 
-def test_both_pages_name_the_same_flags() -> None:
-    assert set(FLAG.findall(prose(CHINESE))) == set(FLAG.findall(prose(ENGLISH)))
+@PAIRS
+def test_both_pages_name_the_same_flags(pair: Pair) -> None:
+    english, chinese = pair
+    assert set(FLAG.findall(prose(chinese))) == set(FLAG.findall(prose(english)))
 
 
 # --- what the pages name --------------------------------------------------------------------------
@@ -124,7 +147,7 @@ def known(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         # Behind a flag and its type stand two spaces and a sentence, which may name other flags.
         rows = re.findall(r"^(?:│ \*? *|  )((?:[A-Z]+ )?--\S.*?)(?:  |$)", text, re.MULTILINE)
         found = {flag for row in rows for flag in FLAG.findall(row)}
-        assert len(found) >= 3, text
+        assert len(found) >= 2, text
         flags |= {hyphenated(flag) for flag in found}
     return flags
 
@@ -136,5 +159,5 @@ def hyphenated(flag: str) -> str:
 @PAGES
 def test_every_flag_exists(page: Path, known: set[str]) -> None:
     named = {hyphenated(flag) for flag in FLAG.findall(page.read_text(encoding="utf-8"))}
-    assert len(named) > 20
+    assert len(named) >= 10
     assert sorted(named - known) == []

@@ -32,9 +32,9 @@ from flowpatch.model.patchstg import PatchSTG
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.kinds import LayoutKind
 from flowpatch.patches.layout import PatchLayout
+from flowpatch.places.reasons import first_line
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.statistics import Statistics
-from flowpatch.store.reasons import first_line
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.time_axis import MINUTES_A_DAY
 from flowpatch.training.device import encoder_dtype
