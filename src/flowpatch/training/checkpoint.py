@@ -244,7 +244,9 @@ class Checkpoint:
             raise ValueError(f"a layout {self.layout.kind!r}")
         if len(self.nodes) != len(self.layout.slot_of_node):
             raise ValueError("the layout is not that of the nodes")
-        if not all(isinstance(value, str) for value in asdict(self.store).values()):
+        named = (self.store.path, self.store.version, self.store.content_hash)
+        tag_is_text = self.store.tag is None or isinstance(self.store.tag, str)
+        if not all(isinstance(name, str) for name in named) or not tag_is_text:
             raise TypeError(f"a store {self.store!r}")
         figures = [value for value in asdict(self.progress).values() if value is not None]
         figures += [self.statistics.mean, self.statistics.deviation, self.statistics.observed]
