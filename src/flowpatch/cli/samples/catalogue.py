@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from flowpatch.catalogue.listing import Entry, LogEntry
     from flowpatch.store.sample_store import SampleStore
 
-_PARTS = 4
+_PARTS = "parts"
+_PARTS_SHOWN = 4
 """So many files or partitions of the source are named; more are counted."""
 
 
@@ -167,18 +168,29 @@ def _made_by(content: dict[str, Any]) -> str:
 
 def _source_lines(source: dict[str, Any]) -> list[str]:
     lines = []
-    for name, value in source.items():
+    # What the records are made of is told by the parts, where there are any.
+    shown = {
+        name: value for name, value in source.items() if name != "records" or _PARTS not in source
+    }
+    for name, value in shown.items():
         parts = [*map(_part, value)] if isinstance(value, list) else [_part(value)]
         lines.append(f"{name}: {parts[0] if parts else 'none'}")
-        lines += [f"  {part}" for part in parts[1:_PARTS]]
-        if len(parts) > _PARTS:
-            lines.append(f"  and {len(parts) - _PARTS:,} more")
+        lines += [f"  {part}" for part in parts[1:_PARTS_SHOWN]]
+        if len(parts) > _PARTS_SHOWN:
+            lines.append(f"  and {len(parts) - _PARTS_SHOWN:,} more")
     return lines
 
 
 def _part(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
+    if value.keys() >= {"name", "survey"}:
+        survey = value["survey"] or {}
+        place = value["name"] or "the whole table"
+        return (
+            f"{place}, {survey.get('records', 0):,} records, "
+            f"{survey.get('first')} to {survey.get('last')}"
+        )
     return ", ".join(f"{name} {part}" for name, part in value.items())
 
 
