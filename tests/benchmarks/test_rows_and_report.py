@@ -67,6 +67,7 @@ def test_the_bounds_are_those_that_the_project_holds_itself_to() -> None:
         "load.first_batch": (1, 0.4),
         "load.first_step": (4, 2.5),
         "csv.seconds": (1.5, 1.2),
+        "update.seconds": (2, 1.2),
         "batches.dataset_0": (100, None),
         "batches.dataset_2": (100, None),
         "batches.memcpy": (None, 0.5),
