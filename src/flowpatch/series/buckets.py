@@ -182,9 +182,10 @@ def _place(
             counted[day_of_step[step[i]], _NULL] += 1
             continue
         cell = step[i] * nodes + node[i]
-        bucket = cell >> BUCKET_BITS
+        # Unsigned: an index that may be negative is tested for that.
+        bucket = np.uint64(cell) >> np.uint64(BUCKET_BITS)
         at = end[bucket]
-        pool[at] = ((cell & (CELLS - 1)) << 32) | np.int64(bits[i])
+        pool[np.uint64(at)] = ((cell & (CELLS - 1)) << 32) | np.int64(bits[i])
         end[bucket] = at + 1
         if one_day:
             used += 1
@@ -223,13 +224,13 @@ def _gather_bucket(
             first = page * RECORDS
             if rule == _MAX:
                 for i in range(first, stop):
-                    cell = pool[i] >> 32
+                    cell = np.uint64(pool[i]) >> np.uint64(32)
                     if count[cell] == 0 or values[2 * i] > total[cell]:
                         total[cell] = values[2 * i]
                     count[cell] += 1
             else:
                 for i in range(first, stop):
-                    cell = pool[i] >> 32
+                    cell = np.uint64(pool[i]) >> np.uint64(32)
                     total[cell] += values[2 * i]
                     count[cell] += 1
             page = before[page]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpatch.series.row_blocks import row_blocks
+from flowpatch.series.row_blocks import flags_of_columns, flags_of_rows, row_blocks
 from flowpatch.time_axis import MINUTES_A_DAY, TimeAxis
 
 STUCK_MINUTES = 360
@@ -158,7 +158,7 @@ class QualityScan:
         """Takes back what was found of (S, N) values of whole days, also of some before step 0."""
         findings, a_day = self.findings, self._axis.steps_a_day
         for _, rows in row_blocks(values):
-            findings.observed_of[:] -= (~np.isnan(rows)).sum(axis=0)
+            findings.observed_of[:] -= flags_of_columns(~np.isnan(rows))
         findings.stuck_of[:] -= self._stuck(values)
         first, stop = max(0, first_step), max(0, first_step + len(values))
         findings.observed_at[first:stop] = 0
@@ -177,12 +177,16 @@ class QualityScan:
     def _add_rows(self, first_step: int, values: NDArray[np.float32]) -> None:
         found, day = self.findings, first_step // self._axis.steps_a_day
         observed = ~np.isnan(values)
-        found.observed_at[first_step : first_step + len(values)] = np.count_nonzero(observed, 1)
-        found.observed_of[:] += observed.sum(axis=0)
-        found.minimum[day] = np.fmin(found.minimum[day], np.fmin.reduce(values, axis=None))
+        found.observed_at[first_step : first_step + len(values)] = flags_of_rows(observed)
+        found.observed_of[:] += flags_of_columns(observed)
+        lowest = np.fmin.reduce(values, axis=None)
+        found.minimum[day] = np.fmin(found.minimum[day], lowest)
         found.maximum[day] = np.fmax(found.maximum[day], np.fmax.reduce(values, axis=None))
-        found.zeros[day] += np.count_nonzero(values == 0)
-        found.negatives[day] += np.count_nonzero(values < 0)
+        # Most blocks need no search for what the lowest value rules out.
+        if lowest <= 0:
+            found.zeros[day] += np.count_nonzero(values == 0)
+        if lowest < 0:
+            found.negatives[day] += np.count_nonzero(values < 0)
 
     def _stuck(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         """(N,) cells that end a run of equal values, of values that stand behind all before."""
