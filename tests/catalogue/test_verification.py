@@ -12,7 +12,7 @@ import zarr
 
 from flowpatch.catalogue.verification import verify
 from flowpatch.errors import StoreDamagedError, StoreError
-from flowpatch.store.manifest import _hash
+from flowpatch.store.manifest import hash_json
 from flowpatch.store.sample_store import open_store
 from tiny_stores import A_DAY, build, commit, content, writer_of
 
@@ -52,7 +52,7 @@ def manifest(*keys: str, value: Any) -> Callable[[Any], None]:
             part = part[key]
         part[keys[-1]] = value
         # With a hash of its own that fits, as whoever wrote it on purpose would give it.
-        group.attrs["flowpatch"] = {**found, "manifest_hash": _hash(found)}
+        group.attrs["flowpatch"] = {**found, "manifest_hash": hash_json(found, "manifest_hash")}
 
     return change
 

@@ -24,9 +24,9 @@ class Manifest:
     """What a version holds and where it came from.
 
     `parent` is the version before it, None for a first one. `recipe` is the settings of the build,
-    `source` the identity of the raw records, `day_hashes`
-    one hash for each day of the series, `content_hash` one for all content: equal exactly when
-    two versions hold the same series, nodes, splits and statistics, whatever built them.
+    `source` the identity of the raw records, `day_hashes` one hash for each day of the series,
+    `content_hash` one for all content: equal exactly when two versions hold the same series, nodes,
+    splits and statistics, whatever built them.
     """
 
     code_version: str
@@ -111,7 +111,8 @@ class Manifest:
         if not isinstance(manifest.recipe, dict) or not isinstance(manifest.source, dict):
             raise StoreDamagedError(f"The manifest of '{place}' is damaged: it tells no recipe.")
         # Icechunk keeps attributes without a checksum; format 1 had none of its own either.
-        if _HASH in content and content[_HASH] != hash_json(content, _HASH):
+        is_told = manifest.format > 1 or _HASH in content
+        if is_told and content.get(_HASH) != hash_json(content, _HASH):
             raise StoreDamagedError(
                 f"The manifest of '{place}' is damaged: it is not what was written. Take an older "
                 "version or a copy, or build it again in another folder."
