@@ -62,7 +62,7 @@ def state_after_a_kill(work: Work, grown: Grown, store: Path) -> str:
     """
     before = work.versions_before(grown)
     if not before and holds_no_version(store):
-        with pytest.raises(StoreNotFoundError, match=r"no finished version|No sample store at"):
+        with pytest.raises(StoreNotFoundError, match=r"no finished version|o sample store"):
             open_store(store)
         found = []
     else:

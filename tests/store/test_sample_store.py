@@ -543,6 +543,41 @@ def test_somebody_elses_repository_is_never_touched(
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "left",
+    [
+        ["snapshots/1CECHNKREP0F1RSTCMT0#1"],
+        ["snapshots/1CECHNKREP0F1RSTCMT0"],
+        ["snapshots/1CECHNKREP0F1RSTCMT0", "refs/branch.main/ref.json#1"],
+    ],
+)
+def test_what_a_writer_left_that_died_at_once_is_replaced(
+    tmp_path: Path, left: list[str], resume: bool
+) -> None:
+    """Each moment at which a repository that is being created can be killed."""
+    path, nodes = tmp_path / "s", nodes_of([1, 2, 3, 4, 5])
+    for name in left:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b"")
+    with pytest.raises(StoreNotFoundError, match="no sample store"):
+        open_store(path)
+    with writer_of(path, axis_of(3), nodes, resume=resume) as writer:
+        fill(writer, example())
+        commit(writer)
+    np.testing.assert_array_equal(open_store(path).read(), example())
+
+
+def test_a_file_more_than_a_dead_writer_leaves_belongs_to_somebody(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    (path / "snapshots").mkdir(parents=True)
+    (path / "snapshots/1CECHNKREP0F1RSTCMT0").write_bytes(b"")
+    (path / "snapshots/mine").write_bytes(b"1")
+    with pytest.raises(StoreExistsError, match="nothing was touched"):
+        build(path, example(), nodes_of([1, 2, 3, 4, 5]), overwrite=True)
+    assert (path / "snapshots/mine").read_bytes() == b"1"
+
+
 def test_an_empty_folder_may_become_a_store(tmp_path: Path) -> None:
     store = build(tmp_path, example(), nodes_of([1, 2, 3, 4, 5]))
     np.testing.assert_array_equal(open_store(store.path).read(), example())

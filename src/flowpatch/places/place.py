@@ -120,7 +120,10 @@ class Place(ABC):
     def holds_store(self) -> bool:
         """Whether an Icechunk repository is here, finished or not."""
         return self.is_container() and any(
-            next(self.names(under), None) is not None for under in ("refs/", "repo")
+            # `ref.json#1` is on its way to become `ref.json`.
+            "#" not in name
+            for under in ("refs/", "repo")
+            for name in self.names(under)
         )
 
     def __str__(self) -> str:

@@ -39,6 +39,11 @@ _KEPT = "kept."
 _TAG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
 """Icechunk's ids: 12 bytes in Crockford's base 32."""
+_AT_CREATION = re.compile(
+    r"((snapshots|transactions)/1CECHNKREP0F1RSTCMT0|refs/branch\.main/ref\.json|repo|config\.yaml)"
+    r"(#\d+)?"
+)
+"""What Icechunk writes to make a repository, with the id of its first snapshot."""
 SHORTEST_PREFIX = 4
 """Of a version's id, given in place of it."""
 
@@ -310,7 +315,8 @@ def is_unfinished(place: Place) -> bool:
     A repository with commits that are not ours belongs to somebody else.
     """
     if not place.holds_store():
-        return place.is_container() and next(place.names(), None) is None
+        # Killed while it was created, a repository has these at most.
+        return place.is_container() and all(map(_AT_CREATION.fullmatch, place.names()))
     return open_repository(place).belongs_to_nobody_else()
 
 

@@ -116,7 +116,8 @@ class StoreWriter:
             if self._base is None:
                 check_free(self.place, overwrite=self._overwrite)
             self._is_first = not has_version(self.place)
-            if self._is_first and not self._resume and self.place.exists(StoreWriteError):
+            goes_on = self._resume and self.place.holds_store()
+            if self._is_first and not goes_on and self.place.exists(StoreWriteError):
                 # Empty, or what a build left that was stopped: start from nothing.
                 with writing(self.place):
                     self.place.remove()
