@@ -40,7 +40,7 @@ class Gathering:
     """Where the values of days come from: a source, or None where no records are left for them.
 
     `records` says about how many records will be read. Days that are `carried` are in the version
-    already and only looked at.
+    already and only looked at. Progress is shown under the name of the `command`.
     """
 
     settings: BuildSettings
@@ -48,6 +48,7 @@ class Gathering:
     nodes: NodeIndex
     records: int
     carried: frozenset[int] = frozenset()
+    command: str = "preprocess"
 
 
 def write_days(
@@ -68,7 +69,7 @@ def write_days(
         day_steps=a_day,
         many=gathering.records >= MANY_RECORDS,
     )
-    with track("preprocess", total=gathering.records, unit="records") as task:
+    with track(gathering.command, total=gathering.records, unit="records") as task:
 
         def after_block(records: int) -> None:
             task.advance(records)

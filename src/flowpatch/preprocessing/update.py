@@ -185,7 +185,7 @@ def _write(
     with writing as writer, stopping(writer):
         carried = frozenset(range(plan.axis.days)) - plan.read
         gathering = Gathering(
-            recipe, news.source_of(plan.parts), nodes.index, _records(news), carried
+            recipe, news.source_of(plan.parts), nodes.index, _records(news), carried, "update"
         )
         write_days(gathering, writer, plan.runs(whole=writer.looks_at_all), interruption)
         described = with_parts(origin.source, parts)
