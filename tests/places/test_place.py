@@ -95,3 +95,12 @@ def test_more_objects_than_one_answer_or_request_holds(
     assert place.total_bytes() == 10
     place.remove()
     assert list(place.names()) == []
+
+
+def test_an_object_is_discarded_and_no_other(kind: Kind) -> None:
+    place = kind.place()
+    for name in ("a/one", "a/two"):
+        place.write(name, b"1")
+    place.discard("a/one")
+    place.discard("a/never")
+    assert sorted(place.names()) == ["a/two"]

@@ -568,6 +568,18 @@ def test_what_a_writer_left_that_died_at_once_is_replaced(
     np.testing.assert_array_equal(open_store(path).read(), example())
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 20])
+def test_a_draft_whose_reference_is_damaged_makes_way(tmp_path: Path, content: bytes) -> None:
+    path, nodes = tmp_path / "s", nodes_of([1, 2, 3, 4, 5])
+    before = build(path, example(), nodes)
+    reference = path / "refs/branch.unfinished/ref.json"
+    reference.parent.mkdir(exist_ok=True)
+    reference.write_bytes(content)
+    store = build(path, example(1), nodes, overwrite=True)
+    np.testing.assert_array_equal(store.read(), example(1))
+    np.testing.assert_array_equal(open_store(path, before.version).read(), example())
+
+
 def test_a_file_more_than_a_dead_writer_leaves_belongs_to_somebody(tmp_path: Path) -> None:
     path = tmp_path / "s"
     (path / "snapshots").mkdir(parents=True)

@@ -101,6 +101,10 @@ class Bucket(Place):
     def write(self, name: str, content: bytes) -> None:
         self.objects.put(self._root + name, content)
 
+    def discard(self, name: str) -> None:
+        # Whatever else begins so is none of a store's names.
+        self.objects.delete_all(self._root + name)
+
     def remove(self) -> None:
         self.objects.delete_all(self._root)
 

@@ -95,6 +95,9 @@ class Folder(Place):
         finally:
             partial.unlink(missing_ok=True)
 
+    def discard(self, name: str) -> None:
+        (self.folder / name).unlink(missing_ok=True)
+
     def remove(self) -> None:
         shutil.rmtree(self.folder)
 

@@ -79,6 +79,10 @@ class Place(ABC):
         """Writes an object; others see none of it or all."""
 
     @abstractmethod
+    def discard(self, name: str) -> None:
+        """Removes an object, if it is there."""
+
+    @abstractmethod
     def remove(self) -> None:
         """Removes everything that is there."""
 

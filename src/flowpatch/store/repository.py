@@ -206,7 +206,13 @@ class Repository:
 
     def begin_draft(self) -> None:
         """What is written from now on lies beside the versions; what was there is dropped."""
-        self._point(UNFINISHED, self._tip(MAIN))
+        main = self._tip(MAIN)
+        try:
+            self._point(UNFINISHED, main)
+        except icechunk.IcechunkError:
+            # Icechunk can neither move nor delete a reference that is damaged.
+            self.place.discard(f"refs/branch.{UNFINISHED}/ref.json")
+            self._point(UNFINISHED, main)
 
     def drop_draft(self) -> None:
         """Forgets what lies beside the versions; `drop` removes it."""
