@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from flowpatch.errors import StoreDamagedError
-from flowpatch.sources.contract import NO_RECORDS, RecordSource, SourcePart, Survey
+from flowpatch.sources.contract import RecordSource, SourcePart, Survey
+from flowpatch.sources.parts import sum_of
 
 PARTS = "parts"
 """The key of a manifest's source under which they are kept."""
@@ -107,4 +108,4 @@ def _reaches(survey: Survey, instant: np.datetime64 | None) -> bool:
 
 def total(parts: Iterable[SourcePart]) -> Survey:
     """What all of the parts hold."""
-    return sum((part.survey for part in parts if part.survey is not None), NO_RECORDS)
+    return sum_of(part.survey for part in parts if part.survey is not None)

@@ -82,7 +82,7 @@ class FilesSource:
 
     @cached_property
     def _survey(self) -> Survey:
-        return sum_of(self._surveys)
+        return sum_of(self._surveys.values())
 
     @cached_property
     def _surveys(self) -> dict[str, Survey]:

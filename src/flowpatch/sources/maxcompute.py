@@ -128,7 +128,7 @@ class MaxComputeSource:
 
     def survey(self) -> Survey:
         """The records of all chosen partitions. See `RecordSource.survey`."""
-        return sum_of(self._surveys)
+        return sum_of(self._surveys.values())
 
     def parts(self) -> tuple[SourcePart, ...]:
         """The chosen partitions, or the table without any. See `RecordSource.parts`."""

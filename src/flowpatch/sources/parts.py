@@ -1,6 +1,6 @@
 """Parts of a source: chosen by name, and put together with what each of them holds."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from flowpatch.errors import SourceError
@@ -40,6 +40,6 @@ def with_surveys(
     return tuple(replace(part, survey=surveys.get(part.name, NO_RECORDS)) for part in parts)
 
 
-def sum_of(surveys: Mapping[str, Survey]) -> Survey:
+def sum_of(surveys: Iterable[Survey]) -> Survey:
     """All of them together."""
-    return sum(surveys.values(), NO_RECORDS)
+    return sum(surveys, NO_RECORDS)

@@ -79,7 +79,7 @@ class RecordRelation:
 
     def survey(self) -> Survey:
         """All records; one scan of the time column."""
-        return sum_of(self.surveys())
+        return sum_of(self.surveys().values())
 
     def surveys(self) -> dict[str, Survey]:
         """The records of each part that holds any; one scan of the time column."""

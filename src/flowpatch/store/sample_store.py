@@ -16,7 +16,7 @@ from flowpatch.places.place import Place, place_of
 from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
-from flowpatch.series.statistics import Statistics, StepMoments
+from flowpatch.series.statistics import Statistics
 from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
 from flowpatch.store.chunks import is_readable, read_steps
 from flowpatch.store.ledger import Ledger
@@ -74,11 +74,6 @@ class SampleStore:
             self.array("latitude"),
             self.array("longitude"),
         )
-
-    @cached_property
-    def moments(self) -> StepMoments:
-        """Count, mean and squared deviation of each step."""
-        return StepMoments(*(self.array(f"step_{name}") for name in ("count", "mean", "m2")))
 
     @cached_property
     def observed_at(self) -> NDArray[np.int64]:

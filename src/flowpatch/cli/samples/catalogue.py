@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from flowpatch.catalogue.listing import Entry, LogEntry
     from flowpatch.store.sample_store import SampleStore
 
-_PARTS = "parts"
 _PARTS_SHOWN = 4
 """So many files or partitions of the source are named; more are counted."""
 
@@ -167,10 +166,13 @@ def _made_by(content: dict[str, Any]) -> str:
 
 
 def _source_lines(source: dict[str, Any]) -> list[str]:
+    # Imported here: --help must not wait for the engines.
+    from flowpatch.preprocessing.parts import PARTS
+
     lines = []
     # What the records are made of is told by the parts, where there are any.
     shown = {
-        name: value for name, value in source.items() if name != "records" or _PARTS not in source
+        name: value for name, value in source.items() if name != "records" or PARTS not in source
     }
     for name, value in shown.items():
         parts = [*map(_part, value)] if isinstance(value, list) else [_part(value)]
