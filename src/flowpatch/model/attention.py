@@ -29,11 +29,13 @@ def attend(
     if query_PSD.device.type == "cpu":
         mixed: Tensor = _SpelledOut.apply(query_PSD, key_PSD, value_PSD, across, dropout)  # type: ignore[no-untyped-call]
         return mixed
+    # The fused kernels take four dimensions; given five, PyTorch spells it all out.
     query, key, value = (
-        part.transpose(-3, -2) if across else part for part in (query_PSD, key_PSD, value_PSD)
+        (part.transpose(-3, -2) if across else part).flatten(0, -4)
+        for part in (query_PSD, key_PSD, value_PSD)
     )
     mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=1.0)
-    return mixed.transpose(-3, -2) if across else mixed
+    return (mixed.transpose(-3, -2) if across else mixed).reshape(query_PSD.shape)
 
 
 class _SpelledOut(torch.autograd.Function):

@@ -9,7 +9,8 @@ Shape suffixes: P spatial patches, S slots of a patch, D width; L any sequence o
 leading dimensions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,35 +20,23 @@ from flowpatch.model.attention import attend
 from flowpatch.model.dropout import dropout
 
 
-@dataclass(frozen=True)
-class LinearMap:
+class LinearMap(NamedTuple):
     """x W^T + b, from (..., D) to (..., outputs)."""
 
     weight: Tensor
     bias: Tensor
-
-    @classmethod
-    def of(cls, layer: nn.Linear, dtype: torch.dtype) -> "LinearMap":
-        """A layer's map in a precision."""
-        return cls(layer.weight.to(dtype), layer.bias.to(dtype))
 
     def __call__(self, x_D: Tensor) -> Tensor:
         """(..., D) -> (..., outputs)."""
         return F.linear(x_D, self.weight, self.bias)
 
 
-@dataclass(frozen=True)
-class Norm:
+class Norm(NamedTuple):
     """Layer normalisation over the last dimension."""
 
     weight: Tensor
     bias: Tensor
     eps: float
-
-    @classmethod
-    def of(cls, layer: nn.LayerNorm, dtype: torch.dtype) -> "Norm":
-        """A layer's normalisation in a precision."""
-        return cls(layer.weight.to(dtype), layer.bias.to(dtype), layer.eps)
 
     def __call__(self, x_D: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
@@ -78,22 +67,10 @@ class Attention(nn.Module):
 
     def ready(self, dtype: torch.dtype) -> "ReadyAttention":
         """The attention in a precision."""
-        query, key, value = self.qkv.weight.chunk(3)
-        query_bias, _, value_bias = self.qkv.bias.chunk(3)
-        # The scores' scaling goes into the query, where it costs nothing.
-        scaled_key = key.T * len(query) ** -0.5
-        to_query = scaled_key @ query, scaled_key @ query_bias
-        to_value = self.proj.weight @ value, self.proj.weight @ value_bias
-        return ReadyAttention(
-            LinearMap(*(part.to(dtype) for part in to_query)),
-            LinearMap(*(part.to(dtype) for part in to_value)),
-            self.proj.bias.to(dtype),
-            self.dropout if self.training else 0.0,
-        )
+        return ready_attentions([self], dtype)[0]
 
 
-@dataclass(frozen=True)
-class ReadyAttention:
+class ReadyAttention(NamedTuple):
     """An attention's joined maps in one precision."""
 
     to_query: LinearMap
@@ -123,12 +100,10 @@ class MLP(nn.Module):
 
     def ready(self, dtype: torch.dtype) -> "ReadyMLP":
         """The MLP in a precision."""
-        maps = LinearMap.of(self.fc1, dtype), LinearMap.of(self.fc2, dtype)
-        return ReadyMLP(*maps, self.dropout if self.training else 0.0)
+        return ready_mlps([self], dtype)[0]
 
 
-@dataclass(frozen=True)
-class ReadyMLP:
+class ReadyMLP(NamedTuple):
     """An MLP's maps in one precision."""
 
     fc1: LinearMap
@@ -165,23 +140,10 @@ class Block(nn.Module):
 
     def ready(self, dtype: torch.dtype) -> "ReadyBlock":
         """The block in a precision."""
-        depth = ReadyHalf(
-            Norm.of(self.snorm1, dtype),
-            self.sattn.ready(dtype),
-            Norm.of(self.snorm2, dtype),
-            self.smlp.ready(dtype),
-        )
-        breadth = ReadyHalf(
-            Norm.of(self.nnorm1, dtype),
-            self.nattn.ready(dtype),
-            Norm.of(self.nnorm2, dtype),
-            self.nmlp.ready(dtype),
-        )
-        return ReadyBlock(depth, breadth)
+        return ready_blocks([self], dtype)[0]
 
 
-@dataclass(frozen=True)
-class ReadyHalf:
+class ReadyHalf(NamedTuple):
     """Attention along one dimension and an MLP, each behind a norm and beside a residual."""
 
     attention_norm: Norm
@@ -195,8 +157,7 @@ class ReadyHalf:
         return x_PSD + self.mlp(self.mlp_norm(x_PSD))
 
 
-@dataclass(frozen=True)
-class ReadyBlock:
+class ReadyBlock(NamedTuple):
     """Both halves of a block in one precision."""
 
     depth: ReadyHalf
@@ -205,3 +166,80 @@ class ReadyBlock:
     def __call__(self, x_PSD: Tensor) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D)."""
         return self.breadth(self.depth(x_PSD, across=False), across=True)
+
+
+def ready_blocks(blocks: Sequence[Block], dtype: torch.dtype) -> list[ReadyBlock]:
+    """All blocks in a precision, the same parts of all of them made ready at once.
+
+    A GPU takes as long to start on one small matrix as on a stack of them.
+    """
+    norms = ready_norms(
+        [norm for b in blocks for norm in (b.snorm1, b.snorm2, b.nnorm1, b.nnorm2)], dtype
+    )
+    attentions = ready_attentions([part for b in blocks for part in (b.sattn, b.nattn)], dtype)
+    mlps = ready_mlps([part for b in blocks for part in (b.smlp, b.nmlp)], dtype)
+    halves = [
+        ReadyHalf(*parts) for parts in zip(norms[::2], attentions, norms[1::2], mlps, strict=True)
+    ]
+    return [ReadyBlock(*pair) for pair in zip(halves[::2], halves[1::2], strict=True)]
+
+
+def ready_norms(layers: Sequence[nn.LayerNorm], dtype: torch.dtype) -> list[Norm]:
+    """Normalisations of one width in a precision."""
+    parts = _stacked(layer.weight for layer in layers), _stacked(layer.bias for layer in layers)
+    weights, biases = (part.to(dtype).unbind() for part in parts)
+    return [
+        Norm(weight, bias, layer.eps)
+        for weight, bias, layer in zip(weights, biases, layers, strict=True)
+    ]
+
+
+def ready_attentions(layers: Sequence[Attention], dtype: torch.dtype) -> list[ReadyAttention]:
+    """Attentions of one width in a precision, with the joined maps that `Attention` explains."""
+    query_ADD, key_ADD, value_ADD = _stacked(one.qkv.weight for one in layers).chunk(3, dim=1)
+    query_bias_AD, _, value_bias_AD = _stacked(one.qkv.bias for one in layers).chunk(3, dim=1)
+    project_ADD = _stacked(one.proj.weight for one in layers)
+    # The scores' scaling goes into the query, where it costs nothing.
+    scaled_key_ADD = key_ADD.transpose(1, 2) * key_ADD.shape[1] ** -0.5
+    parts = (
+        scaled_key_ADD @ query_ADD,
+        (scaled_key_ADD @ query_bias_AD[:, :, None])[:, :, 0],
+        project_ADD @ value_ADD,
+        (project_ADD @ value_bias_AD[:, :, None])[:, :, 0],
+        _stacked(one.proj.bias for one in layers),
+    )
+    return [
+        ReadyAttention(
+            LinearMap(to_query, query_bias),
+            LinearMap(to_value, value_bias),
+            bias,
+            layer.dropout if layer.training else 0.0,
+        )
+        for to_query, query_bias, to_value, value_bias, bias, layer in zip(
+            *(part.to(dtype).unbind() for part in parts), layers, strict=True
+        )
+    ]
+
+
+def ready_mlps(layers: Sequence[MLP], dtype: torch.dtype) -> list[ReadyMLP]:
+    """MLPs of one width in a precision."""
+    parts = (
+        _stacked(one.fc1.weight for one in layers),
+        _stacked(one.fc1.bias for one in layers),
+        _stacked(one.fc2.weight for one in layers),
+        _stacked(one.fc2.bias for one in layers),
+    )
+    return [
+        ReadyMLP(
+            LinearMap(weight1, bias1),
+            LinearMap(weight2, bias2),
+            layer.dropout if layer.training else 0.0,
+        )
+        for weight1, bias1, weight2, bias2, layer in zip(
+            *(part.to(dtype).unbind() for part in parts), layers, strict=True
+        )
+    ]
+
+
+def _stacked(parameters: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(parameters))
