@@ -243,7 +243,7 @@ def _gpu_figures(shape: str, what: str, name: str) -> tuple[Figure, ...]:
     figures = (
         Figure(
             f"{name}_float32",
-            f"{what} at {shape}'s shape",
+            f"{what} at {shape}'s shape, compiled",
             "ms",
             "the published formulation in float32",
             "beside/measured",
@@ -253,8 +253,18 @@ def _gpu_figures(shape: str, what: str, name: str) -> tuple[Figure, ...]:
             hoped_for=6,
         ),
         Figure(
+            f"{name}_plain",
+            "the same, not compiled",
+            "ms",
+            "the published formulation in float32",
+            "beside/measured",
+            "ratio",
+            "higher",
+            at_least=3,
+        ),
+        Figure(
             f"{name}_bf16",
-            "the same",
+            "the first again",
             "ms",
             "the published formulation in bf16",
             "beside/measured",

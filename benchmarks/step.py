@@ -111,7 +111,12 @@ def train_a_little(name: Name, quick: bool) -> tuple[float, float]:
 
 
 def make_ours(
-    shape: Shape, windows: Windows, device: str, batch_size: int = BATCH
+    shape: Shape,
+    windows: Windows,
+    device: str,
+    batch_size: int = BATCH,
+    *,
+    compiled: bool = False,
 ) -> TrainingContender:
     """The model and the step of `flowpatch train`, and inference as `flowpatch evaluate` does."""
     settings = TrainSettings(device=device, batch_size=batch_size)
@@ -119,7 +124,10 @@ def make_ours(
     model = PatchSTG(shape.widths, shape.balanced(), INPUT_LEN, OUTPUT_LEN, STEPS_A_DAY)
     model.to(accelerator.device)
     model.encoder_dtype = encoder_dtype(settings.precision, accelerator.device)
+    if compiled:
+        model.compiled_windows = batch_size
     step = TrainingStep(model, windows, settings, accelerator)
+    forecast = in_real_units(model, windows.statistics)
 
     def train(origins: Origins) -> None:
         model.train()
@@ -129,7 +137,7 @@ def make_ours(
     @torch.no_grad()
     def infer(origins: Origins) -> None:
         model.eval()
-        in_real_units(model, windows.statistics)(windows.batch(origins))
+        forecast(windows.batch(origins))
 
     return TrainingContender(model, train, infer)
 

@@ -76,6 +76,7 @@ def test_the_bounds_are_those_that_the_project_holds_itself_to() -> None:
         "step.infer": (3, 5),
         "memory.added": (0.5, 0.333),
         **{f"gpu.{shape}_{kind}_float32": (3, 6) for shape in ("sd", "ca") for kind in KINDS},
+        **{f"gpu.{shape}_{kind}_plain": (3, None) for shape in ("sd", "ca") for kind in KINDS},
         **{f"gpu.{shape}_{kind}_limit": (None, 0.4) for shape in ("sd", "ca") for kind in KINDS},
         "layout.ca_paper": (5, 1),
         "layout.ca_balanced": (5, 1),

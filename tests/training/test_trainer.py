@@ -1,12 +1,9 @@
 """Runs: the same twice, and resumed as if they had never stopped."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -35,17 +32,7 @@ from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.trainer import epoch_order
-
-TINY = ModelSettings(layers=1, input_dims=8, node_dims=4, tod_dims=2, dow_dims=2)
-SHORT = TrainSettings(max_epoch=3, batch_size=8, learning_rate=0.01, log_every=2, device="cpu")
-
-
-def curve(run: Path) -> list[dict[str, object]]:
-    """The rows of the log without their timings."""
-    return [
-        {key: value for key, value in row.items() if key != "seconds"}
-        for row in RunFolder(run).rows()
-    ]
+from tiny_runs import SHORT, TINY, curve, interrupt_after
 
 
 @pytest.fixture(scope="module")
@@ -88,20 +75,6 @@ def test_another_seed_gives_another_curve(
     other = TrainSettings(**{**SHORT.model_dump(), "seed": 2})
     train(open_store(small_store), tmp_path / "other", TINY, other)
     assert curve(tmp_path / "other") != curve(whole_run)
-
-
-def interrupt_after(run: Path, rows: int) -> threading.Thread:
-    """Presses Ctrl-C once the log of a run has so many rows."""
-
-    def watch() -> None:
-        until = time.monotonic() + 60
-        while len(RunFolder(run).rows()) < rows and time.monotonic() < until:
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
 
 
 @pytest.mark.parametrize("rows", [1, 5, 9, 14])

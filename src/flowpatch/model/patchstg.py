@@ -15,14 +15,15 @@ Shape suffixes: B windows, T input steps, K temporal patches, H label steps, N n
 S slots of a patch, D width of the encoder, E width of the embedded input.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowpatch.model.layers import Block, ReadyBlock
+from flowpatch.model.compiling import compiled_half, run_half
+from flowpatch.model.layers import Block, ReadyBlock, ReadyHalf, ready_blocks
 from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout
 from flowpatch.time_axis import DAYS_A_WEEK
@@ -65,6 +66,8 @@ class PatchSTG(nn.Module):
         self.patch_size, self.patch_count = settings.temporal_patches(input_len)
         # What the encoder computes in; weights, embeddings' sums and forecasts stay float32.
         self.encoder_dtype = torch.float32
+        # Batches of this many windows go through the encoder compiled.
+        self.compiled_windows = 0
         dims = settings.dims
 
         self.node_emb = nn.Parameter(torch.empty(len(layout.slot_of_node), settings.node_dims))
@@ -132,9 +135,10 @@ class PatchSTG(nn.Module):
     def _encode(self, x_BKPSD: Tensor) -> Tensor:
         """All windows at once, or, where no gradient is asked for, in groups that fit a cache."""
         modules = cast("list[Block]", self.spa_encoder)
-        blocks = [block.ready(self.encoder_dtype) for block in modules]
+        blocks = ready_blocks(modules, self.encoder_dtype)
         if torch.is_grad_enabled() or x_BKPSD.device.type != "cpu":
-            return _through(blocks, x_BKPSD)
+            compiled = len(x_BKPSD) == self.compiled_windows
+            return _through(blocks, x_BKPSD, compiled_half() if compiled else run_half)
         window_bytes = x_BKPSD[:1].numel() * x_BKPSD.element_size()
         groups = torch.split(x_BKPSD, max(1, GROUP_BYTES // max(1, window_bytes)))
         return torch.cat([_through(blocks, group) for group in groups])
@@ -154,7 +158,12 @@ class PatchSTG(nn.Module):
         return F.linear(x_BNC, weight_HC, self.regression_conv.bias).transpose(1, 2)
 
 
-def _through(blocks: Iterable[ReadyBlock], x_BKPSD: Tensor) -> Tensor:
+def _through(
+    blocks: Iterable[ReadyBlock],
+    x_BKPSD: Tensor,
+    half: Callable[[ReadyHalf, Tensor, bool], Tensor] = run_half,
+) -> Tensor:
     for block in blocks:
-        x_BKPSD = block(x_BKPSD)
+        x_BKPSD = half(block.depth, x_BKPSD, False)
+        x_BKPSD = half(block.breadth, x_BKPSD, True)
     return x_BKPSD

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from flowpatch.errors import SettingsError
+from flowpatch.model.compiling import missing_for_compiling
 from flowpatch.progress import say
-from flowpatch.training.settings import Precision, TrainSettings
+from flowpatch.training.settings import COMPILED_STEPS, Compile, Precision, TrainSettings
 
 
 def make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -37,6 +38,20 @@ def encoder_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     return {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def is_compiled(asked: Compile, device: torch.device, steps: int) -> bool:
+    """Whether the encoder of a training of so many steps is compiled for a device.
+
+    Raises:
+        SettingsError: it is asked for, and the device or the machine is not made for it.
+    """
+    if asked == "no" or (asked == "auto" and steps < COMPILED_STEPS):
+        return False
+    missing = missing_for_compiling(device)
+    if asked == "yes" and missing:
+        raise SettingsError(f"--compile yes needs {missing}, and there is none. Use auto or no.")
+    return not missing
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -85,7 +100,8 @@ def deterministic() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # An operation that cannot be had in a fixed order ends in an error, not in another curve.
+    torch.use_deterministic_algorithms(True)
     # Filling every new tensor would cost a pass over memory and change no result.
     memory.fill_uninitialized_memory = False
     try:

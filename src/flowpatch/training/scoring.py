@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from flowpatch.metrics import MAPE_FLOOR, ScoreSums, ScoreTable
 from flowpatch.model.baselines import Forecaster
 from flowpatch.series.statistics import Statistics
+from flowpatch.training.captured import Captured
 from flowpatch.windows.batches import Batch, Windows
 
 
 def in_real_units(model: nn.Module, statistics: Statistics) -> Forecaster:
     """A model as a forecaster: its scaled output brought back to real units."""
+    forward = Captured(model)
 
     def forecast(batch: Batch) -> Tensor:
-        scaled_BHN: Tensor = model(batch.x_BTN, batch.time_of_day_BT, batch.day_of_week_BT)
+        scaled_BHN = forward(batch.x_BTN, batch.time_of_day_BT, batch.day_of_week_BT)
         return statistics.unscale(scaled_BHN)
 
     return forecast

@@ -11,11 +11,16 @@ from flowpatch.windows.missing import Missing
 Positive = Annotated[int, Field(ge=1)]
 Schedule = Literal["multistep", "cosine", "constant"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
+Compile = Literal["auto", "yes", "no"]
 CheckpointName = Literal["best", "last"]
 """The weights with the lowest validation MAE, or those of the last step."""
 
 MILESTONES = (1, 35, 40)
 """Epochs after which the published schedule halves the learning rate."""
+
+
+COMPILED_STEPS = 5_000
+"""Steps of a training from which on compiling takes less time than it saves, on an H100."""
 
 
 class TrainSettings(Settings):
@@ -44,6 +49,9 @@ class TrainSettings(Settings):
     precision: Precision = "auto"
     """What the encoder computes in: bf16, fp16, or float32 (no); auto is bf16 on a device made for
     it. Weights, forecasts and losses are float32 in any case."""
+    compile: Compile = "auto"
+    """Whether the encoder is compiled for a GPU, which takes some 20 s, once a machine: yes, no;
+    auto is yes for long trainings."""
     device: str = "auto"
     """auto, cpu, cuda, or one GPU such as cuda:0."""
     seed: Annotated[int, Field(ge=0)] = 1

@@ -34,7 +34,7 @@ from flowpatch.training.checkpoint import (
     optimizer_tensors,
     random_tensors,
 )
-from flowpatch.training.device import deterministic
+from flowpatch.training.device import deterministic, is_compiled
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
@@ -68,6 +68,9 @@ class Trainer:
         # Seeded before the weights are drawn.
         torch.manual_seed(self.settings.seed)
         self._plain_model = checkpoint.model(accelerator.device)
+        steps = self.steps_an_epoch * self.settings.max_epoch
+        if is_compiled(self.settings.compile, accelerator.device, steps):
+            self._plain_model.compiled_windows = self.settings.batch_size
         self._step = TrainingStep(self._plain_model, windows, self.settings, accelerator)
         if checkpoint.resume:
             self._go_on_from(checkpoint)
@@ -266,6 +269,7 @@ class Trainer:
             f"{layout.patch_size}, {len(self._train_origins):,} training windows of "
             f"{self._windows.input_len} -> {self._windows.output_len} steps, "
             f"on {self._accelerator.device}"
+            + (", compiled" if self._plain_model.compiled_windows else "")
             + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
 
