@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: measures rows, saves them, and refreshes docs/benchmarks.md.
 
-Without a name all rows are measured, which takes about ten minutes on two cores. `maxcompute` and
-`accuracy` stand alone: they take long, and are measured only when they are named.
+Without a name all rows are measured, which takes about ten minutes on two cores. `maxcompute`,
+`accuracy` and `scaling` stand alone: they take long, and are measured only when they are named.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks import report
 from benchmarks.rows import ROWS, FoundRow, Row, row_of
 from benchmarks.workshop import Workshop, say
 
-ALONE = ("maxcompute", "accuracy")
+ALONE = ("maxcompute", "accuracy", "scaling")
 
 
 def main() -> None:
@@ -118,13 +118,16 @@ def work_folder(kept: Path | None) -> Iterator[Path]:
 
 def measure_alone(name: str, *, quick: bool) -> None:
     """A benchmark with results of a form and a file of its own."""
-    found = importlib.import_module(f"benchmarks.{name}").measure(quick=quick)
+    module = importlib.import_module(f"benchmarks.{name}")
+    found = module.measure(quick=quick)
     here = report.machine()
     content = {"machine": here, "quick": quick, "found": found}
     print(json.dumps(content, indent=2))
     if not quick:
         path = report.RESULTS / f"{name}-{datetime.now(UTC):%Y-%m-%d}-{here['device']}.json"
         path.write_text(json.dumps(content, indent=2) + "\n")
+        if hasattr(module, "publish"):
+            module.publish(found, here)
 
 
 if __name__ == "__main__":
