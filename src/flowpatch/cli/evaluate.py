@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from flowpatch.cli.printing import show
 from flowpatch.errors import OutputError, SettingsError
+from flowpatch.launch import is_main
 from flowpatch.series.splits import SplitName
 from flowpatch.training.settings import CheckpointName
 
@@ -66,6 +67,8 @@ def evaluate(
 
     found = evaluate(run, split, checkpoint, store, batch_size, device, mape_floor)
     content = json.dumps(found.to_json(), indent=2)
+    if not is_main():
+        return
     if out is not None:
         _write(out, content)
     if as_json:
