@@ -32,7 +32,6 @@ from flowpatch.training.runs import make_layout
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
-from flowpatch.training.trainer import epoch_order
 from flowpatch.windows.batches import Windows
 from flowpatch.windows.origins import origins_of
 
@@ -125,7 +124,7 @@ def train_and_score(
     best, best_weights, seconds = float("inf"), model.state_dict(), 0.0
     for epoch in range(epochs):
         model.train()
-        order = epoch_order(origins["train"], seed, epoch)
+        order = windows.epoch_order(origins["train"], seed, epoch)
         started = time.monotonic()
         for first in range(0, len(order), settings.batch_size):
             step(order[first : first + settings.batch_size], settings.learning_rate_at(epoch, 0.0))

@@ -34,7 +34,8 @@
     │   ├── RunExistsError (FileExistsError)
     │   ├── RunMismatchError (ValueError)     the run contradicts the store or the settings
     │   ├── CheckpointDamagedError (ValueError)
-    │   └── TrainingDivergedError (ArithmeticError)
+    │   ├── TrainingDivergedError (ArithmeticError)
+    │   └── ProcessLostError (ConnectionError)    another process of the same command has ended
     ├── OutputError (OSError)                 a file or folder of results cannot be written
     ├── StoppedByUser                         Ctrl-C, acted on where nothing is lost; exit code 130
     └── MissingExtraError (ImportError)       an optional engine is not installed
@@ -190,6 +191,10 @@ class CheckpointDamagedError(RunError, ValueError):
 
 class TrainingDivergedError(RunError, ArithmeticError):
     """The loss is no longer a number."""
+
+
+class ProcessLostError(RunError, ConnectionError):
+    """Another process of the same command has ended, or cannot be reached."""
 
 
 class OutputError(FlowpatchError, OSError):

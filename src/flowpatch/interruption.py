@@ -21,6 +21,11 @@ class Interruption:
     def __init__(self) -> None:
         self._asked = False
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked
+
     def raise_if_asked(self) -> None:
         """Raises StopAskedError once a signal has come."""
         if self._asked:

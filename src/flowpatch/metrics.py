@@ -56,23 +56,25 @@ class ScoreTable:
 
 
 class ScoreSums:
-    """Running sums for a ScoreTable; memory does not grow with what is scored."""
+    """Running sums for a ScoreTable; memory does not grow with what is scored.
+
+    Each batch is summed by itself first: whoever sums it, and with however many threads, added up
+    in one order the sums are the same to the last digit.
+    """
 
     def __init__(
         self, output_len: int, device: torch.device | str = "cpu", mape_floor: float = MAPE_FLOOR
     ) -> None:
         self._mape_floor = mape_floor
-        # Rows: labels, sum |e|, sum e^2, labels of MAPE, sum |e / y|, sum |y|.
-        self._sums_6H = torch.zeros(6, output_len, dtype=torch.float64, device=device)
+        self._sums_6H = no_sums(output_len, device)
 
     def add(self, forecast_BHN: Tensor, labels_BHN: Tensor) -> None:
         """Scores one batch; both in real units, labels NaN where missing."""
-        windows = max(1, _CACHED_VALUES // max(1, labels_BHN[:1].numel()))
-        if labels_BHN.device.type != "cpu":
-            windows = max(1, len(labels_BHN))
-        for first in range(0, len(labels_BHN), windows):
-            part = slice(first, first + windows)
-            self._sums_6H += _sums(forecast_BHN[part], labels_BHN[part], self._mape_floor)
+        self.add_sums(sums_of_batch(forecast_BHN, labels_BHN, self._mape_floor))
+
+    def add_sums(self, sums_6H: Tensor) -> None:
+        """Adds what `sums_of_batch` found for one batch."""
+        self._sums_6H += sums_6H
 
     def table(self) -> ScoreTable:
         """The scores of everything added so far."""
@@ -86,8 +88,27 @@ class ScoreSums:
         )
 
 
+def no_sums(output_len: int, device: torch.device | str) -> Tensor:
+    """(6, H) sums of no batch: labels, sum |e|, sum e^2, labels of MAPE, sum |e / y|, sum |y|."""
+    return torch.zeros(6, output_len, dtype=torch.float64, device=device)
+
+
+def sums_of_batch(
+    forecast_BHN: Tensor, labels_BHN: Tensor, mape_floor: float = MAPE_FLOOR
+) -> Tensor:
+    """(6, H) sums of one batch, for ScoreSums; both in real units, labels NaN where missing."""
+    windows, output_len = labels_BHN.shape[:2]
+    sums_6H, step = no_sums(output_len, labels_BHN.device), max(1, windows)
+    if labels_BHN.device.type == "cpu":
+        step = max(1, _CACHED_VALUES // max(1, labels_BHN[:1].numel()))
+    for first in range(0, windows, step):
+        part = slice(first, first + step)
+        sums_6H += _sums(forecast_BHN[part], labels_BHN[part], mape_floor)
+    return sums_6H
+
+
 def _sums(forecast_BHN: Tensor, labels_BHN: Tensor, mape_floor: float) -> Tensor:
-    """(6, H) sums of some windows, in the order of ScoreSums."""
+    """(6, H) sums of some windows, in the order of `no_sums`."""
     missing = labels_BHN.isnan()
     error = (forecast_BHN - labels_BHN).abs_().masked_fill_(missing, 0)
     size = labels_BHN.abs().masked_fill_(missing, 0)
@@ -96,8 +117,9 @@ def _sums(forecast_BHN: Tensor, labels_BHN: Tensor, mape_floor: float) -> Tensor
     cells = labels_BHN.shape[0] * labels_BHN.shape[2]
     counted = [cells - flags.count_nonzero(dim=(0, 2)) for flags in (missing, small)]
     absolute, squared, of_label, sizes = (
-        # Added over the nodes in float64, made from a part that is still in the cache.
-        term.double().sum(dim=(0, 2))
+        # Added over the nodes in float64, made from a part that is still in the cache. Row by row,
+        # as threads that shared a row would each add up a part of it, however many they are.
+        term.double().sum(dim=2).sum(dim=0)
         for term in (error, error.square(), relative, size)
     )
     return torch.stack([counted[0], absolute, squared, counted[1], of_label, sizes])
@@ -117,7 +139,13 @@ def _scores(sums: list[float]) -> Scores:
 
 def masked_mae(forecast: Tensor, labels: Tensor) -> Tensor:
     """Mean |forecast - label| over the labels that are not NaN; 0 where there is none."""
+    error_sum, count = masked_errors(forecast, labels)
+    return error_sum / count.clamp(min=1)
+
+
+def masked_errors(forecast: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of |forecast - label| over the labels that are not NaN, and how many those are."""
     observed = ~labels.isnan()
     # The label is replaced before subtracting: a NaN would survive a mask in the gradient.
     error = (forecast - labels.where(observed, 0)).abs().where(observed, 0)
-    return error.sum() / observed.sum().clamp(min=1)
+    return error.sum(), observed.sum()

@@ -1,13 +1,16 @@
 """The one progress display for all long work.
 
 In a terminal: a bar with speed and remaining time on standard error. In a pipe: nothing but the
-lines that `say` prints, so that logs stay quiet.
+lines that `say` prints, so that logs stay quiet. Of several processes that were launched together
+the main one speaks for all.
 """
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+from flowpatch.launch import is_main
 
 
 class Task(Protocol):
@@ -41,13 +44,14 @@ class _BarTask:
 
 def say(message: str) -> None:
     """One line about the work, on standard error: results own standard output."""
-    print(message, file=sys.stderr, flush=True)
+    if is_main():
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def track(description: str, total: float, unit: str) -> Iterator[Task]:
     """Shows `description` with speed in `unit` a second and the time that remains."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not is_main():
         yield _SilentTask()
         return
     # Imported here: rich costs start-up time that a pipe need not pay.

@@ -97,7 +97,8 @@ def test_recorded_steps_are_plain_steps_digit_for_digit(
     sizes = [8, 8, 8, 8, 8, 3, 8, 8, 5, 8]
     step = make_step(precision, dropout=0.3)
     recorded = losses(step, sizes)
-    assert step._learn._recording is not None  # type: ignore[attr-defined]
+    assert step._look._recording is not None
+    assert step._learn._recording is not None
     monkeypatch.setattr(captured, "PLAIN_CALLS", 1000)
     plain_step = make_step(precision, dropout=0.3)
     assert recorded == losses(plain_step, sizes)

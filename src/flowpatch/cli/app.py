@@ -24,6 +24,7 @@ from cyclopts.exceptions import (
 
 from flowpatch.cli.printing import visible
 from flowpatch.errors import FlowpatchError, SettingsError, StoppedByUser
+from flowpatch.launch import is_one_of_several
 from flowpatch.redaction import redact
 
 COMMANDS = {
@@ -135,8 +136,7 @@ def _run(tokens: list[str], build: Callable[[], App]) -> int:
             sys.stdout.flush()
     except StoppedByUser as stopped:
         # Asked for, so it is no error.
-        print(visible(str(stopped)), file=sys.stderr)
-        return stopped.exit_code
+        return _say(visible(str(stopped)), stopped.exit_code)
     except FlowpatchError as error:
         return _fail(str(error), error.exit_code, debug)
     except CycloptsError as error:
@@ -165,9 +165,21 @@ def _run(tokens: list[str], build: Callable[[], App]) -> int:
 
 def _fail(message: str, exit_code: int, debug: bool) -> int:
     # Errors of a client may quote a key; no message or traceback shows one.
-    if debug:
-        print(redact(traceback.format_exc()), file=sys.stderr)
-    print(f"error: {redact(visible(message))}", file=sys.stderr)
+    trace = f"{redact(traceback.format_exc())}\n" if debug else ""
+    return _say(f"error: {redact(visible(message))}", exit_code, trace)
+
+
+def _say(message: str, exit_code: int, trace: str = "") -> int:
+    """Says how a command ended; of several processes with the same to say, one says it."""
+    if not is_one_of_several():
+        print(f"{trace}{message}", file=sys.stderr)
+        return exit_code
+    # Imported here: what runs alone never touches it.
+    from flowpatch.training.processes import one_voice
+
+    with one_voice(message) as is_mine:
+        if is_mine:
+            print(f"{trace}{message}", file=sys.stderr, flush=True)
     return exit_code
 
 

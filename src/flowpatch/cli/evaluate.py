@@ -59,12 +59,22 @@ def evaluate(
         raise SettingsError(f"Bad value '{batch_size}' for batch_size: it must be 1 or more.")
     if not 0 < mape_floor < math.inf:
         raise SettingsError(f"Bad value '{mape_floor}' for mape_floor: it must be above 0.")
-    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
-        raise OutputError(f"Cannot write '{out}': no file in a folder that exists. Check --out.")
     # Imported here: --help must not wait for torch.
     from flowpatch.training.evaluation import evaluate
+    from flowpatch.training.world import joined
 
-    found = evaluate(run, split, checkpoint, store, batch_size, device, mape_floor)
+    with joined() as world:
+        world.from_main(lambda: _check_place(out))
+        found = evaluate(run, split, checkpoint, store, batch_size, device, mape_floor)
+        world.from_main(lambda: _deliver(found, out, as_json))
+
+
+def _check_place(out: Path | None) -> None:
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise OutputError(f"Cannot write '{out}': no file in a folder that exists. Check --out.")
+
+
+def _deliver(found: "Evaluation", out: Path | None, as_json: bool) -> None:
     content = json.dumps(found.to_json(), indent=2)
     if out is not None:
         _write(out, content)

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from flowpatch.cli.groups import MAXCOMPUTE
 from flowpatch.cli.sample_tables import OF_CITY, fetch_store
-from flowpatch.cli.train import train_store
+from flowpatch.cli.train import RunFolderPath, fetch_once, train_store
 from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.settings import MaxComputeSettings
@@ -102,7 +102,7 @@ def train_from_samples(
     sample_table: str,
     metadata_file: Path | None = None,
     cuda: int | None = None,
-    run: Path | None = None,
+    run: RunFolderPath = None,
     model: Annotated[ModelSettings, Parameter(name="*")] = _DEFAULT_MODEL,
     training: Annotated[TrainSettings, Parameter(name="*")] = _DEFAULT_TRAINING,
     fetching: Annotated[FetchSettings, MAXCOMPUTE] = _DEFAULT_FETCH,
@@ -127,10 +127,17 @@ def train_from_samples(
     metadata_file = metadata_file or default_metadata_file(bare)
     metadata = read_metadata(metadata_file)
     table = _sample_table(sample_table, metadata, maxcompute)
-    store = fetch_store(table, metadata_file, fetching, maxcompute, hint=_first_script)
-    if cuda is not None:
-        training = training.replace(device=_device(cuda))
-    train_store(store, table.table, run, model, training)
+    # Imported here: --help must not wait for torch.
+    from flowpatch.training.world import joined
+
+    with joined() as world:
+        store = fetch_once(
+            world,
+            lambda: fetch_store(table, metadata_file, fetching, maxcompute, hint=_first_script),
+        )
+        if cuda is not None:
+            training = training.replace(device=_device(cuda))
+        train_store(world, store, table.table, run, model, training)
 
 
 def _sample_table(name: str, metadata: "Metadata", maxcompute: MaxComputeSettings) -> TableName:

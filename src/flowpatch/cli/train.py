@@ -1,9 +1,10 @@
 """`flowpatch train`: a new run from a store, or a stopped one resumed."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import Parameter
 
@@ -18,7 +19,10 @@ from flowpatch.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from flowpatch.store.sample_store import SampleStore
+    from flowpatch.training.world import World
 
+RunFolderPath = Annotated[Path | None, Parameter(name=("--run", "--run-folder"))]
+"""Where a new run lies. The longer name is for torchrun, which takes `--run` as `--run-path`."""
 _DEFAULT_FETCH = FetchSettings()
 _DEFAULT_MAXCOMPUTE = MaxComputeSettings()
 _DEFAULT_MODEL = ModelSettings()
@@ -29,7 +33,7 @@ _CHANGED_ON_RESUME = {"max_epoch", "device"}
 def train(
     store: str | None = None,
     *,
-    run: Path | None = None,
+    run: RunFolderPath = None,
     resume: Path | None = None,
     store_version: str | None = None,
     metadata_file: Path | None = None,
@@ -54,23 +58,40 @@ def train(
     metadata_file
         The sample table's metadata; by default metadata_TABLE.json in this folder.
     """
-    if resume is not None:
-        _resume(store, run, resume, store_version, model, training)
-        return
-    if store is None:
+    if resume is None and store is None:
         raise SettingsError("Name a store to train from, or --resume a run: flowpatch train STORE.")
     # Imported here: --help must not wait for torch.
     from flowpatch.store.sample_store import open_store
+    from flowpatch.training.world import joined
 
-    if is_address(store):
-        table = TableName.of_address(store)
-        opened, name = fetch_store(table, metadata_file, fetching, maxcompute), table.table
-    else:
-        opened, name = open_store(store, store_version), Path(store).stem
-    train_store(opened, name, run, model, training)
+    with joined() as world:
+        if resume is not None:
+            _resume(world, store, run, resume, store_version, model, training)
+        elif is_address(address := cast(str, store)):
+            table = TableName.of_address(address)
+            opened = fetch_once(
+                world, lambda: fetch_store(table, metadata_file, fetching, maxcompute)
+            )
+            train_store(world, opened, table.table, run, model, training)
+        else:
+            with world.together():
+                opened = open_store(address, store_version)
+            train_store(world, opened, Path(address).stem, run, model, training)
+
+
+def fetch_once(world: "World", fetch: Callable[[], "SampleStore"]) -> "SampleStore":
+    """A store fetched by the first process of each machine; the others open what it has fetched."""
+    from flowpatch.store.sample_store import open_store
+
+    with world.together():
+        mine = fetch() if world.launch.is_first_here else None
+    path, version = world.hand_out(mine and (mine.place.absolute_address, mine.version)) or ("", "")
+    with world.together():
+        return mine or open_store(path, version)
 
 
 def train_store(
+    world: "World",
     store: "SampleStore",
     name: str,
     run: Path | None,
@@ -83,10 +104,12 @@ def train_store(
 
     run = run or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     train(store, run, model, training)
-    print(run)
+    if world.is_main:
+        print(run)
 
 
 def _resume(
+    world: "World",
     store: str | None,
     run: Path | None,
     resumed: Path,
@@ -101,7 +124,7 @@ def _resume(
         **({"store_version": store_version} if store_version else {}),
     }
     # A settings file may name again what the run was made with.
-    recorded = _recorded_settings(resumed)
+    recorded = world.from_main(lambda: _recorded_settings(resumed))
     refused = [name for name, value in given.items() if recorded.get(name, ...) != value]
     if refused:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(refused))
@@ -118,7 +141,8 @@ def _resume(
         max_epoch=training.max_epoch if "max_epoch" in changed else None,
         device=training.device if "device" in changed else None,
     )
-    print(resumed)
+    if world.is_main:
+        print(resumed)
 
 
 def _recorded_settings(run: Path) -> dict[str, Any]:

@@ -102,21 +102,24 @@ class SameTimeBefore:
 
 
 class StandIn:
-    """Another forecast where a naive one has no value of its own, and how often that was."""
+    """Another forecast where a naive one has no value of its own, and how often that was.
+
+    `labels_2` counts the labels for which it stood in, and all labels.
+    """
 
     def __init__(self, otherwise: Forecaster, device: torch.device) -> None:
         self._otherwise = otherwise
-        self._labels_2 = torch.zeros(2, dtype=torch.int64, device=device)
+        self.labels_2 = torch.zeros(2, dtype=torch.int64, device=device)
 
     def fill(self, values_BHN: Tensor, batch: Batch) -> Tensor:
         """(B, H, N) without a gap."""
         own, label = ~values_BHN.isnan(), ~batch.y_BHN.isnan()
-        self._labels_2 += torch.stack([(label & ~own).sum(), label.sum()])
+        self.labels_2 += torch.stack([(label & ~own).sum(), label.sum()])
         return values_BHN.where(own, self._otherwise(batch))
 
     def share(self) -> float:
         """The share of the labels so far for which the other forecast stood in."""
-        stood_in, labels = self._labels_2.tolist()
+        stood_in, labels = self.labels_2.tolist()
         return stood_in / labels if labels else 0.0
 
 

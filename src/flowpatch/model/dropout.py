@@ -4,8 +4,13 @@ PyTorch draws one random number a value on one thread, which takes longer on a C
 around it. Here a fast generator, seeded from PyTorch's own, fills whole words; a comparison is
 three integer operations, and a dropped value is one AND. The chance is exact to 1 / 32768, and
 the scaling is by the chance that is really used. On a GPU PyTorch's own dropout is used.
+
+Of several processes that share a batch each draws what its windows would be given if one process
+had them all: it begins in the generator's stream where they stand.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +21,27 @@ from torch.autograd.function import once_differentiable
 
 _CHANCES = 2**15
 """How many equal chances a random word tells apart: the 15 bits that make no sign."""
+_VALUES_A_WORD = 4
+"""Random values in a word of the generator."""
 _WORDS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
+
+
+_share = (0, 1)
+"""The place of the first window in the batch of all processes, and how many windows are here."""
+
+
+@contextmanager
+def share_of_batch(first_window: int, windows: int) -> Iterator[None]:
+    """Inside this block, masks are those of some windows of a larger batch.
+
+    Whatever is dropped from has these windows as its leading dimension, in their order.
+    """
+    global _share
+    before, _share = _share, (first_window, windows)
+    try:
+        yield
+    finally:
+        _share = before
 
 
 def dropout(x: Tensor, probability: float) -> Tensor:
@@ -39,9 +64,14 @@ class KeepMask:
         dropped_chances = round(probability * _CHANCES)
         self.scale = _CHANCES / (_CHANCES - dropped_chances)
         count = shape.numel()
-        # SFC64 fills memory at several GB a second; its seed makes it part of PyTorch's state.
-        seed = int(torch.randint(2**63 - 1, ()))
-        words = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
+        first_window, windows = _share
+        before, within = divmod(count // windows * first_window, _VALUES_A_WORD)
+        # It fills memory at several GB a second, skips as much as is asked for in no time, and
+        # its seed makes it part of PyTorch's state.
+        generator = np.random.PCG64DXSM(int(torch.randint(2**63 - 1, ())))
+        generator.advance(before)
+        drawn = generator.random_raw(-(-(within + count) // _VALUES_A_WORD)).view(np.int16)
+        words = drawn[within : within + count]
         # Without its sign bit a word is one of _CHANCES; below the threshold it becomes 0, and
         # from there on -1: all ones. All of it in place, whole registers at a time.
         self.words = (

@@ -18,7 +18,7 @@ from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import Statistics
 from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
-from flowpatch.store.chunks import is_readable, read_steps
+from flowpatch.store.chunks import is_readable, read_steps, read_steps_into
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest
 from flowpatch.store.repository import Repository, VersionInfo, open_repository, reading
@@ -103,6 +103,15 @@ class SampleStore:
         first, stop, _ = slice(first_step, stop_step).indices(self.axis.length)
         with reading(self.place):
             return read_steps(self._open_array("value"), first, max(first, stop))
+
+    def read_into(self, values: NDArray[np.float32]) -> None:
+        """Fills (T, N) memory with the values of all steps, as `read` returns them.
+
+        Raises:
+            StoreDamagedError: a chunk is missing or does not decode.
+        """
+        with reading(self.place):
+            read_steps_into(values, self._open_array("value"), 0)
 
     def versions(self) -> list[VersionInfo]:
         """Every committed version, newest first."""

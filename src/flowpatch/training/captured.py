@@ -28,15 +28,16 @@ class _Recording:
 class Captured:
     """A function of tensors that gives a tensor; what it does beside that is done again as well.
 
-    Calls with inputs of the first call's shapes are recorded, any others are plain, and so are all
-    where the inputs are not on a GPU. A recorded result is overwritten by the next call.
+    Calls with inputs of the first call's shapes are recorded, any others are plain. A recorded
+    result is overwritten by the next call.
 
     Args:
         function: waits for no result on the host, and makes no choice by a tensor's values.
+        recorded: False where every call is to be plain; on a CPU it is in any case.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Tensor], *, recorded: bool = True) -> None:
+        self._function, self._may_record = function, recorded
         self._shapes: list[torch.Size] | None = None
         self._plain_calls = 0
         self._recording: _Recording | None = None
@@ -44,7 +45,8 @@ class Captured:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The function's result."""
-        if inputs[0].device.type != "cuda" or not self._is_usual(inputs):
+        on_gpu = inputs[0].device.type == "cuda"
+        if not (self._may_record and on_gpu and self._is_usual(inputs)):
             return self._function(*inputs)
         if self._recording is None:
             if self._plain_calls < PLAIN_CALLS:

@@ -1,9 +1,9 @@
 """Checkpoints: one safetensors file each, complete, checked, and free of code.
 
 A file holds the weights, and beside them all that gives them meaning: settings, patch layout,
-scaling, nodes, and the store version. `last` also holds the optimizer, the random state and how
-far training had come. A file is written whole and then renamed, so a run never has half of one,
-and it carries a hash of its content, so a damaged one is refused.
+scaling, nodes, and the store version. `last` also holds the optimizer and how far training had
+come; what is random follows from seed and step. A file is written whole and then renamed, so a run
+never has half of one, and it carries a hash of its content, so a damaged one is refused.
 """
 
 import hashlib
@@ -40,6 +40,7 @@ from flowpatch.time_axis import MINUTES_A_DAY
 from flowpatch.training.device import encoder_dtype
 from flowpatch.training.settings import TrainSettings
 from flowpatch.windows.batches import Windows
+from flowpatch.windows.shared import Machine
 
 FORMAT = 1
 """Format number of a checkpoint."""
@@ -158,10 +159,12 @@ class Checkpoint:
         model.encoder_dtype = encoder_dtype(self.train_settings.precision, device)
         return model.to(device)
 
-    def windows(self, store: SampleStore, device: torch.device) -> Windows:
+    def windows(
+        self, store: SampleStore, device: torch.device, machine: Machine | None = None
+    ) -> Windows:
         """The windows of a store as the run sees them."""
         missing = self.train_settings.missing
-        return Windows.of_store(store, self.input_len, self.output_len, missing, device)
+        return Windows.of_store(store, self.input_len, self.output_len, missing, device, machine)
 
     def save(self, path: Path) -> None:
         """Writes the file whole, then renames it into place.
@@ -307,21 +310,6 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
-
-
-def random_tensors() -> dict[str, Tensor]:
-    """The state of the random generators that dropout draws from."""
-    tensors = {"random/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
-    return tensors
-
-
-def load_random_tensors(tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `random_tensors` took."""
-    torch.set_rng_state(tensors["random/cpu"])
-    if torch.cuda.is_available() and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"])
 
 
 def _check_format(metadata: Mapping[str, str], path: Path) -> None:

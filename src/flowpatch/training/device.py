@@ -5,23 +5,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from flowpatch.errors import SettingsError
+from flowpatch.launch import Launch
 from flowpatch.model.compiling import missing_for_compiling
 from flowpatch.progress import say
 from flowpatch.training.settings import COMPILED_STEPS, Compile, Precision, TrainSettings
 
 
-def make_accelerator(settings: TrainSettings) -> Accelerator:
-    """Accelerate on the device asked for.
+def make_accelerator(settings: TrainSettings, launch: Launch | None = None) -> Accelerator:
+    """Accelerate on the device asked for; of several processes, each on its own.
 
     Raises:
         SettingsError: there is no such device, or it lacks the precision.
     """
-    cpu = select_device(settings.device).type == "cpu"
+    cpu = select_device(settings.device, launch).type == "cpu"
     if cpu and settings.precision == "fp16":
         raise SettingsError("--precision fp16 needs a GPU. On a CPU use bf16 or no.")
     # What cuBLAS needs to give the same result twice; it is read when CUDA starts.
@@ -62,14 +64,15 @@ def _has_bfloat16(device: torch.device) -> bool:
     return any(has() for has in checks)
 
 
-def select_device(name: str) -> torch.device:
-    """The device of a name: auto, cpu, cuda or cuda:N.
+def select_device(name: str, launch: Launch | None = None) -> torch.device:
+    """The device of a name: auto, cpu, cuda or cuda:N; of several processes, each has its own.
 
     Raises:
-        SettingsError: the name is unknown or there is no such device.
+        SettingsError: the name is unknown, there is no such device, or too few of them.
     """
+    launch = launch or Launch()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -77,6 +80,8 @@ def select_device(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise SettingsError(f"Unknown device '{name}'. Allowed: auto, cpu, cuda, cuda:0, ...")
     if device.type == "cuda":
+        if launch.local_size > 1:
+            return _own_gpu(device, launch)
         if (device.index or 0) >= torch.cuda.device_count():
             raise SettingsError(
                 f"No device '{name}': torch sees {torch.cuda.device_count()} GPUs. "
@@ -86,12 +91,37 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def _own_gpu(device: torch.device, launch: Launch) -> torch.device:
+    """The GPU of this process among those of its machine."""
+    count = torch.cuda.device_count()
+    if device.index is not None:
+        raise SettingsError(
+            f"--device {device} is one GPU, and {launch.local_size} processes were started on "
+            "this machine. Use --device cuda, which gives each its own, or start one process."
+        )
+    if launch.local_size > count:
+        raise SettingsError(
+            f"{launch.local_size} processes were started on a machine where torch sees {count} "
+            f"GPUs. Start one process for each GPU, or use --device cpu."
+        )
+    torch.cuda.set_device(launch.local_rank)
+    return torch.device("cuda", launch.local_rank)
+
+
 def cuda_or_cpu(number: int) -> str:
     """The name of a GPU by its number, or of the CPU where there is no GPU at all."""
     if torch.cuda.device_count():
         return f"cuda:{number}"
     say(f"No GPU is there (--cuda {number}): training on the CPU")
     return "cpu"
+
+
+def seed_step(device: torch.device, seed: int, step: int) -> None:
+    """Makes what is random in a training step a function of the run's seed and the step alone."""
+    drawn = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+    torch.default_generator.manual_seed(drawn)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(drawn)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Scores of a trained run beside the naive forecasts, on one split of its store version."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flowpatch.errors import PeriodError
 from flowpatch.metrics import MAPE_FLOOR, ScoreTable
-from flowpatch.model.baselines import LastValue, SameTimeBefore, naive_forecasts
+from flowpatch.model.baselines import Forecaster, LastValue, SameTimeBefore, naive_forecasts
 from flowpatch.progress import track
 from flowpatch.series.splits import SplitName
 from flowpatch.training.device import select_device
@@ -14,6 +15,8 @@ from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import open_trained_store
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
+from flowpatch.training.shares import check_windows
+from flowpatch.training.world import World, joined
 from flowpatch.windows.origins import origins_of
 
 MODEL = "PatchSTG"
@@ -71,26 +74,33 @@ def evaluate(
 ) -> Evaluation:
     """Scores a run's model and the naive forecasts on a split, in real units.
 
+    Where several processes were launched, all of them call this; each gets the same scores, which
+    do not depend on their number.
+
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
         StoreNotFoundError, RunMismatchError: its store version is not there.
         PeriodError: the split has no observed label.
     """
     folder = RunFolder(Path(run))
-    trained = folder.load(checkpoint)
-    store = open_trained_store(trained, store_path)
-    windows = trained.windows(store, select_device(device))
-    model = trained.model(windows.device).eval()
-    forecasters = {
-        MODEL: in_real_units(model, trained.statistics),
-        **naive_forecasts(windows, store.splits),
-    }
-    origins = origins_of(store.splits, split, windows.input_len, windows.output_len)
-    batch_size = batch_size or trained.train_settings.batch_size
-    with track("evaluate", total=len(origins), unit="windows") as task:
-        tables = score(
-            forecasters, windows, origins, batch_size, mape_floor, after_batch=task.advance
-        )
+    with joined() as world:
+        trained = world.from_main(lambda: folder.load(checkpoint))
+        with world.together():
+            store = open_trained_store(trained, store_path)
+            found_device = select_device(device, world.launch)
+            origins = origins_of(store.splits, split, trained.input_len, trained.output_len)
+            check_windows(world.launch.size, len(origins), split)
+        windows = trained.windows(store, found_device, world)
+        forecasters = {
+            MODEL: in_real_units(trained.model(windows.device).eval(), trained.statistics),
+            **naive_forecasts(windows, store.splits),
+        }
+        batch_size = batch_size or trained.train_settings.batch_size
+        with track("evaluate", total=len(origins), unit="windows") as task:
+            tables = score(
+                forecasters, windows, origins, batch_size, mape_floor, task.advance, world
+            )
+        stood_in = _stood_in(forecasters, world)
     if not tables[MODEL].pooled.labels:
         raise PeriodError(f"The split '{split}' has no observed label to score.")
     return Evaluation(
@@ -105,9 +115,15 @@ def evaluate(
         mape_floor=mape_floor,
         store={"path": str(store.place), "version": store.version},
         tables=tables,
-        stood_in={
-            name: naive.stand_in.share()
-            for name, naive in forecasters.items()
-            if isinstance(naive, LastValue | SameTimeBefore)
-        },
+        stood_in=stood_in,
     )
+
+
+def _stood_in(forecasters: Mapping[str, Forecaster], world: World) -> dict[str, float]:
+    """For each forecaster that may lack a value of its own, how often that was."""
+    shares = {}
+    for name, naive in forecasters.items():
+        if isinstance(naive, LastValue | SameTimeBefore):
+            world.add_up(naive.stand_in.labels_2)
+            shares[name] = naive.stand_in.share()
+    return shares

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from flowpatch.errors import OutputError, RunMismatchError, StoreNotFoundError
@@ -18,8 +19,11 @@ from flowpatch.training.device import make_accelerator
 from flowpatch.training.lineage import note_run, say_moved
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.settings import TrainSettings
+from flowpatch.training.shares import check_batch, check_windows
 from flowpatch.training.trainer import Trainer
+from flowpatch.training.world import World, joined
 from flowpatch.windows.batches import Windows
+from flowpatch.windows.origins import origins_of
 
 
 def train(
@@ -30,23 +34,49 @@ def train(
 ) -> Checkpoint:
     """Trains a new run on an open store version; returns its best checkpoint.
 
+    Where several processes were launched, all of them call this, and train together.
+
     Raises:
         RunExistsError: the run's folder is not empty.
         OutputError: the file system refused a write; a run that has begun can be resumed.
         PeriodError, LayoutError, SettingsError: store and settings do not fit together.
         StoppedByUser: Ctrl-C; the run can be resumed.
         TrainingDivergedError: the loss is no longer a number.
+        ProcessLostError: another process has ended; the run can be resumed.
     """
     model_settings = model_settings or ModelSettings()
     train_settings = train_settings or TrainSettings()
     model_settings.check_layout()
-    accelerator = make_accelerator(train_settings)
+    with joined() as world:
+        checkpoint, windows, accelerator = _begin(store, model_settings, train_settings, world)
+        folder = RunFolder(world.from_main(lambda: Path(run)))
+        trainer = Trainer(folder, checkpoint, store, windows, accelerator, world)
+        world.from_main(lambda: _create(folder, checkpoint, store))
+        try:
+            trainer.save("last")
+        except OutputError:
+            world.from_main(folder.forget)
+            raise
+        world.from_main(lambda: note_run(store, checkpoint.store, folder.path, "trained"))
+        return trainer.fit()
+
+
+def _begin(
+    store: SampleStore, model_settings: ModelSettings, train_settings: TrainSettings, world: World
+) -> tuple[Checkpoint, Windows, Accelerator]:
+    """What a new run begins with; nothing is written yet."""
+    input_len = train_settings.input_len or store.manifest.input_len
+    output_len = train_settings.output_len or store.manifest.output_len
+    with world.together():
+        accelerator = make_accelerator(train_settings, world.launch)
+        check_processes(world, train_settings, store, input_len, output_len)
     windows = Windows.of_store(
         store,
-        train_settings.input_len,
-        train_settings.output_len,
+        input_len,
+        output_len,
         train_settings.missing,
         accelerator.device,
+        world,
     )
     model_settings.temporal_patches(windows.input_len)
     checkpoint = Checkpoint(
@@ -55,29 +85,24 @@ def train(
         input_len=windows.input_len,
         output_len=windows.output_len,
         steps_a_day=store.axis.steps_a_day,
-        layout=make_layout(model_settings, store, windows),
+        layout=world.from_main(lambda: make_layout(model_settings, store, windows)),
         statistics=store.statistics,
         nodes=store.nodes,
         store=StoreReference.of(store),
         weights={},
         progress=Progress(),
     )
-    folder = RunFolder(Path(run))
-    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
+    return checkpoint, windows, accelerator
+
+
+def _create(folder: RunFolder, checkpoint: Checkpoint, store: SampleStore) -> None:
     folder.create(
         {
             "store": {"path": str(store.place), "version": store.version, "tag": store.tag},
-            "model": model_settings.model_dump(mode="json"),
-            "training": train_settings.model_dump(mode="json"),
+            "model": checkpoint.model_settings.model_dump(mode="json"),
+            "training": checkpoint.train_settings.model_dump(mode="json"),
         }
     )
-    try:
-        trainer.save("last")
-    except OutputError:
-        folder.forget()
-        raise
-    note_run(store, checkpoint.store, folder.path, "trained")
-    return trainer.fit()
 
 
 def resume(
@@ -88,29 +113,49 @@ def resume(
 ) -> Checkpoint:
     """Goes on with a stopped run, on the store version that it was trained on.
 
+    With as many processes as were launched now, however many there were before.
     `store_path` says where the store is now, `max_epoch` and `device` replace the run's own.
 
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
         RunMismatchError: the store is not the one that the run was trained on.
     """
-    folder = RunFolder(Path(run))
-    checkpoint = folder.load("last")
     changes = {"max_epoch": max_epoch, "device": device}
-    settings = TrainSettings(
-        **{
-            **checkpoint.train_settings.model_dump(),
-            **{key: value for key, value in changes.items() if value is not None},
-        }
-    )
-    checkpoint = replace(checkpoint, train_settings=settings)
-    store = open_trained_store(checkpoint, store_path)
-    accelerator = make_accelerator(settings)
-    windows = checkpoint.windows(store, accelerator.device)
-    trainer = Trainer(folder, checkpoint, store, windows, accelerator)
-    folder.keep_rows(checkpoint.progress.step, checkpoint.progress.epoch)
-    note_run(store, checkpoint.store, folder.path, "resumed")
-    return trainer.fit()
+    with joined() as world:
+        folder = RunFolder(world.from_main(lambda: Path(run)))
+        checkpoint = world.from_main(lambda: folder.load("last"))
+        settings = TrainSettings(
+            **{
+                **checkpoint.train_settings.model_dump(),
+                **{key: value for key, value in changes.items() if value is not None},
+            }
+        )
+        checkpoint = replace(checkpoint, train_settings=settings)
+        with world.together():
+            store = open_trained_store(checkpoint, store_path)
+            accelerator = make_accelerator(settings, world.launch)
+            input_len, output_len = checkpoint.input_len, checkpoint.output_len
+            check_processes(world, settings, store, input_len, output_len)
+        windows = checkpoint.windows(store, accelerator.device, world)
+        trainer = Trainer(folder, checkpoint, store, windows, accelerator, world)
+        progress = checkpoint.progress
+        world.from_main(lambda: folder.keep_rows(progress.step, progress.epoch))
+        world.from_main(lambda: note_run(store, checkpoint.store, folder.path, "resumed"))
+        return trainer.fit()
+
+
+def check_processes(
+    world: World, settings: TrainSettings, store: SampleStore, input_len: int, output_len: int
+) -> None:
+    """Makes sure that there is something to do for every process.
+
+    Raises:
+        SettingsError: there are too many of them.
+        PeriodError: there is no training window at all.
+    """
+    size = world.launch.size
+    check_batch(size, settings.batch_size)
+    check_windows(size, len(origins_of(store.splits, "train", input_len, output_len)), "train")
 
 
 def open_trained_store(checkpoint: Checkpoint, store_path: str | Path | None = None) -> SampleStore:

@@ -1,6 +1,10 @@
 """One step of the optimizer: cut a batch, forecast, compare, update.
 
 Everything of a step that costs time is here, and nothing waits for the device.
+
+Several processes share each batch. The loss and its gradient are those of the whole batch: a
+process knows only its part of the errors and labels, so all of them add up gradients, errors and
+labels in one go, and divide by the labels then. One process does the same alone.
 """
 
 import numpy as np
@@ -9,10 +13,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowpatch.metrics import masked_mae
+from flowpatch.metrics import masked_errors
+from flowpatch.model.dropout import share_of_batch
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.training.captured import Captured
 from flowpatch.training.settings import TrainSettings
+from flowpatch.training.shares import share_of_batch as share_of
+from flowpatch.training.world import World
 from flowpatch.windows.batches import Windows
 
 
@@ -23,16 +30,27 @@ class TrainingStep:
         model: the forecaster, on the CPU or on the accelerator's device.
         windows: where batches are cut from.
         settings: learning rate, weight decay, clipping.
-        accelerator: the device, and how gradients are brought together.
+        accelerator: the device, and the scaling of gradients.
+        world: the processes that share each batch; by default this one alone.
     """
 
     def __init__(
-        self, model: PatchSTG, windows: Windows, settings: TrainSettings, accelerator: Accelerator
+        self,
+        model: PatchSTG,
+        windows: Windows,
+        settings: TrainSettings,
+        accelerator: Accelerator,
+        world: World | None = None,
     ) -> None:
         self._windows, self._settings, self._accelerator = windows, settings, accelerator
+        self._world = world or World()
+        self.model = model.to(accelerator.device)
+        self._parameters = list(self.model.parameters())
+        # The same to begin with, whatever the machines that drew them.
+        self._world.spread(self._parameters)
         on_gpu, rate = accelerator.device.type == "cuda", settings.learning_rate
         plain = torch.optim.AdamW(
-            model.parameters(),
+            self._parameters,
             # On a GPU it is kept there, as a recorded step reads it anew each time.
             lr=torch.tensor(rate, device=accelerator.device) if on_gpu else rate,
             weight_decay=settings.weight_decay,
@@ -40,28 +58,61 @@ class TrainingStep:
             fused=True,
             capturable=on_gpu,
         )
-        self.model, self.optimizer = accelerator.prepare(model, plain)
-        # The scale of fp16's gradients is chosen on the host.
-        self._learn = self._learn_plainly if accelerator.scaler else Captured(self._learn_plainly)
+        # The model stays as it is: gradients are added up here, in a fixed order.
+        self.optimizer = accelerator.prepare(plain)
+        # Errors are taken by the cells of a whole batch: half precision has no room for their sum.
+        self._cells = settings.batch_size * windows.output_len * windows.nodes
+        # Where the scale of fp16's gradients is chosen on the host, nothing can be recorded.
+        recorded = on_gpu and not accelerator.scaler
+        self._look = Captured(self._gradients, recorded=recorded)
+        self._learn = Captured(self._update, recorded=recorded)
 
     def __call__(self, origins: NDArray[np.int64], learning_rate: float) -> Tensor:
-        """One step on the windows at (B,) origins; the loss stays on the device."""
+        """One step on the windows at (B,) origins; the loss stays on the device.
+
+        The origins are those of all processes together.
+        """
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(learning_rate)
             else:
                 group["lr"] = learning_rate
-        batch = self._windows.batch(origins)
-        return self._learn(batch.x_BTN, batch.y_BHN, batch.time_of_day_BT, batch.day_of_week_BT)
+        share = share_of(len(origins), self._world.launch.rank, self._world.launch.size)
+        found = self._find(origins[share], share.start)
+        self._world.add_up(found)
+        return self._learn(found)
 
-    def _learn_plainly(
+    def _find(self, origins: NDArray[np.int64], first_window: int) -> Tensor:
+        """What `_gradients` gives for some windows, the first of which has a place in the batch."""
+        if not len(origins):
+            # A batch too small for all: this process has no part in it.
+            sizes = sum(one.numel() for one in self._parameters)
+            return torch.zeros(sizes + 2, device=self._accelerator.device)
+        batch = self._windows.batch(origins)
+        with share_of_batch(first_window, len(origins)):
+            return self._look(batch.x_BTN, batch.y_BHN, batch.time_of_day_BT, batch.day_of_week_BT)
+
+    def _gradients(
         self, x_BTN: Tensor, y_BHN: Tensor, time_of_day_BT: Tensor, day_of_week_BT: Tensor
     ) -> Tensor:
+        """Gradients of the errors by cells, one after the other; sum of errors; labels."""
         scaled_BHN = self.model(x_BTN, time_of_day_BT, day_of_week_BT)
-        loss = masked_mae(self._windows.statistics.unscale(scaled_BHN), y_BHN)
-        self._accelerator.backward(loss)
+        errors, labels = masked_errors(self._windows.statistics.unscale(scaled_BHN), y_BHN)
+        self._accelerator.backward(errors / self._cells)
+        parts = [one.grad.reshape(-1) for one in self._parameters if one.grad is not None]
+        self.optimizer.zero_grad()
+        return torch.cat([*parts, torch.stack([errors.detach(), labels.to(errors.dtype)])])
+
+    def _update(self, found: Tensor) -> Tensor:
+        """Descends by the gradients of a whole batch; gives its loss."""
+        errors, labels = found[-2], found[-1].clamp(min=1)
+        gradients = torch.split(
+            found[:-2] * (self._cells / labels), [one.numel() for one in self._parameters]
+        )
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient.view_as(parameter)
         if self._settings.clip_norm:
-            self._accelerator.clip_grad_norm_(self.model.parameters(), self._settings.clip_norm)
+            self._accelerator.clip_grad_norm_(self._parameters, self._settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss.detach()
+        return errors / labels

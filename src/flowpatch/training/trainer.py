@@ -1,13 +1,14 @@
 """The training loop, on Accelerate: one run under way.
 
 The order of windows is a function of seed and epoch alone, the learning rate of the step alone,
-and a checkpoint holds the optimizer and the random state, so a resumed run goes on as if it had
-never stopped. How a run begins is left to `runs.py`.
+dropout of seed, step and a window's place in the batch, and a checkpoint holds the optimizer. So a
+resumed run goes on as if it had never stopped, with as many processes as there are then: they
+share each batch, know the same figures, decide alike, and the main one writes. How a run begins is
+left to `runs.py`.
 """
 
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 from flowpatch.errors import (
     CheckpointDamagedError,
     PeriodError,
+    ProcessLostError,
     StoppedByUser,
     TrainingDivergedError,
 )
-from flowpatch.interruption import StopAskedError, noting_interruption
+from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.metrics import ScoreTable
 from flowpatch.progress import Task, say, track
 from flowpatch.series.splits import SplitName
@@ -30,15 +32,15 @@ from flowpatch.store.sample_store import SampleStore
 from flowpatch.training.checkpoint import (
     Checkpoint,
     load_optimizer_tensors,
-    load_random_tensors,
     optimizer_tensors,
-    random_tensors,
 )
-from flowpatch.training.device import deterministic, is_compiled
+from flowpatch.training.device import deterministic, is_compiled, seed_step
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
+from flowpatch.training.shares import share_of_batch
 from flowpatch.training.step import TrainingStep
+from flowpatch.training.world import World
 from flowpatch.windows.batches import Windows
 from flowpatch.windows.origins import origins_of
 
@@ -59,19 +61,21 @@ class Trainer:
         store: SampleStore,
         windows: Windows,
         accelerator: Accelerator,
+        world: World,
     ) -> None:
-        self.folder, self._checkpoint = folder, checkpoint
+        self.folder, self._checkpoint, self._world = folder, checkpoint, world
         self.settings, self.progress = checkpoint.train_settings, checkpoint.progress
         self._windows, self._accelerator = windows, accelerator
         self._train_origins = labelled_origins(store, windows, "train")
         self._val_origins = labelled_origins(store, windows, "val")
         # Seeded before the weights are drawn.
         torch.manual_seed(self.settings.seed)
-        self._plain_model = checkpoint.model(accelerator.device)
+        model = checkpoint.model(accelerator.device)
         steps = self.steps_an_epoch * self.settings.max_epoch
         if is_compiled(self.settings.compile, accelerator.device, steps):
-            self._plain_model.compiled_windows = self.settings.batch_size
-        self._step = TrainingStep(self._plain_model, windows, self.settings, accelerator)
+            share = share_of_batch(self.settings.batch_size, world.launch.rank, world.launch.size)
+            model.compiled_windows = share.stop - share.start
+        self._step = TrainingStep(model, windows, self.settings, accelerator, world)
         if checkpoint.resume:
             self._go_on_from(checkpoint)
         self._loss_sums = torch.tensor(
@@ -86,7 +90,6 @@ class Trainer:
     def _go_on_from(self, checkpoint: Checkpoint) -> None:
         try:
             load_optimizer_tensors(self._step.optimizer, checkpoint.resume)
-            load_random_tensors(checkpoint.resume)
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointDamagedError(
                 f"'{self.folder.checkpoint('last')}' does not hold what a training goes on from: "
@@ -119,14 +122,21 @@ class Trainer:
         ):
             try:
                 while not self._is_done():
-                    self._train_epoch(task, interruption.raise_if_asked)
-                    self._finish_epoch(self._validate(task, interruption.raise_if_asked))
+                    self._train_epoch(task, interruption)
+                    self._finish_epoch(self._validate(task, interruption))
             except StopAskedError:
                 self.save("last")
                 raise StoppedByUser(
                     f"Stopped in epoch {self.progress.epoch + 1} of {self.settings.max_epoch}, "
                     f"nothing is lost. Go on: flowpatch train --resume {self._quoted_path}"
                 ) from None
+            except ProcessLostError as lost:
+                self._save_what_is_whole()
+                raise ProcessLostError(
+                    "A process of this training has ended, so the others stop as well. Go on from "
+                    "the last checkpoint, with any number of processes: "
+                    f"flowpatch train --resume {self._quoted_path}"
+                ) from lost
             finally:
                 if self._events is not None:
                     self._events.close()
@@ -135,10 +145,23 @@ class Trainer:
             f"best validation MAE {best.best_val_mae:.4g} in epoch {best.best_epoch}; "
             f"'{self.folder.path}' is ready: flowpatch evaluate {self._quoted_path}"
         )
-        return self.folder.load("best")
+        return self._world.from_main(lambda: self.folder.load("best"))
 
     def save(self, name: CheckpointName) -> None:
-        """Writes a checkpoint of this moment."""
+        """Writes a checkpoint of this moment; all processes call it, and the main one writes."""
+        self._world.from_main(lambda: self._write(name))
+        self._saved_at = time.monotonic()
+
+    def _save_what_is_whole(self) -> None:
+        """Keeps the steps since the last checkpoint, where another process has been lost.
+
+        A step changes nothing before the last word of the others in it.
+        """
+        # What a GPU was waiting for from the others would be waited for here as well.
+        if self._world.is_main and self._accelerator.device.type == "cpu":
+            self._write("last")
+
+    def _write(self, name: CheckpointName) -> None:
         epoch_loss, logged_loss = self._loss_sums.tolist()
         self.progress = replace(
             self.progress,
@@ -149,22 +172,20 @@ class Trainer:
         resumable = name == "last"
         replace(
             self._checkpoint,
-            weights=self._plain_model.state_dict(),
+            weights=self._step.model.state_dict(),
             progress=self.progress,
-            resume=(
-                {**optimizer_tensors(self._step.optimizer), **random_tensors()} if resumable else {}
-            ),
+            resume=optimizer_tensors(self._step.optimizer) if resumable else {},
         ).save(self.folder.checkpoint(name))
-        self._saved_at = time.monotonic()
 
     def _is_done(self) -> bool:
         done, patience = self.progress.epoch, self.settings.patience
         stale = done - self.progress.best_epoch
         return done >= self.settings.max_epoch or bool(patience and done and stale >= patience)
 
-    def _train_epoch(self, task: Task, raise_if_asked: Callable[[], None]) -> None:
+    def _train_epoch(self, task: Task, interruption: Interruption) -> None:
         self._step.model.train()
-        order = epoch_order(self._train_origins, self.settings.seed, self.progress.epoch)
+        seed, epoch = self.settings.seed, self.progress.epoch
+        order = self._windows.epoch_order(self._train_origins, seed, epoch)
         batch_size = self.settings.batch_size
         for epoch_step in range(self.progress.epoch_step, self.steps_an_epoch):
             origins = order[epoch_step * batch_size : (epoch_step + 1) * batch_size]
@@ -172,11 +193,16 @@ class Trainer:
             task.advance(len(origins))
             if self.progress.logged_steps == self.settings.log_every:
                 task.note(f"epoch {self.progress.epoch + 1}  loss {self._log_step():.4g}")
-            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            is_due = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+            # Asked or due in one process, it is done by all, after the same step.
+            is_asked, is_due = self._world.any(interruption.is_asked, is_due)
+            if is_asked:
+                raise StopAskedError
+            if is_due:
                 self.save("last")
-            raise_if_asked()
 
     def _take_step(self, origins: NDArray[np.int64]) -> None:
+        seed_step(self._accelerator.device, self.settings.seed, self.progress.step)
         # Added on the device: reading it would stall the loop.
         self._loss_sums += self._step(origins, self._learning_rate())
         self.progress = replace(
@@ -199,22 +225,30 @@ class Trainer:
                 "with a smaller --learning-rate or --clip-norm."
             )
         row = {"step": self.progress.step, "epoch": self.progress.epoch + 1, "loss": loss}
-        self._log({"kind": "step", **row, "learning_rate": self._learning_rate()})
+        # Forgotten first: a process lost while the row is written leaves a state to save.
         self._loss_sums[1] = 0
         self.progress = replace(self.progress, logged_steps=0)
+        self._log({"kind": "step", **row, "learning_rate": self._learning_rate()})
         return loss
 
-    def _validate(self, task: Task, raise_if_asked: Callable[[], None]) -> ScoreTable:
+    def _validate(self, task: Task, interruption: Interruption) -> ScoreTable:
         self._step.model.eval()
 
         def after_batch(windows: int) -> None:
             task.advance(windows)
-            raise_if_asked()
+            (is_asked,) = self._world.any(interruption.is_asked)
+            if is_asked:
+                raise StopAskedError
 
         forecaster = in_real_units(self._step.model, self._windows.statistics)
         origins, batch_size = self._val_origins, self.settings.batch_size
         tables = score(
-            {"model": forecaster}, self._windows, origins, batch_size, after_batch=after_batch
+            {"model": forecaster},
+            self._windows,
+            origins,
+            batch_size,
+            after_batch=after_batch,
+            world=self._world,
         )
         return tables["model"]
 
@@ -251,6 +285,9 @@ class Trainer:
         self.save("last")
 
     def _log(self, row: dict[str, Any]) -> None:
+        self._world.from_main(lambda: self._write_row(row))
+
+    def _write_row(self, row: dict[str, Any]) -> None:
         self.folder.append(row)
         if self._events is None:
             # Imported at the first row: it takes as long as everything else at start-up.
@@ -263,13 +300,16 @@ class Trainer:
 
     def _say_start(self) -> None:
         layout, epoch = self._checkpoint.layout, self.progress.epoch
-        parameters = sum(p.numel() for p in self._plain_model.parameters())
+        parameters = sum(p.numel() for p in self._step.model.parameters())
+        device = self._accelerator.device
+        place = "cpu" if device.type == "cpu" else str(device)
+        others = "" if self._world.is_alone else f" with {self._world.launch.size} processes"
         say(
             f"PatchSTG, {parameters:,} parameters, {layout.patches} patches of "
             f"{layout.patch_size}, {len(self._train_origins):,} training windows of "
             f"{self._windows.input_len} -> {self._windows.output_len} steps, "
-            f"on {self._accelerator.device}"
-            + (", compiled" if self._plain_model.compiled_windows else "")
+            f"on {place}{others}"
+            + (", compiled" if self._step.model.compiled_windows else "")
             + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
 
@@ -288,8 +328,3 @@ def labelled_origins(store: SampleStore, windows: Windows, split: SplitName) -> 
             "or another period, and build the store again."
         )
     return origins
-
-
-def epoch_order(origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """The origins in the order in which an epoch visits them: a function of seed and epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(origins)

@@ -17,6 +17,7 @@ from flowpatch.time_axis import DAYS_A_WEEK, TimeAxis
 from flowpatch.windows.inputs import PreparedInputs, gather
 from flowpatch.windows.memory import BatchMemory
 from flowpatch.windows.missing import Missing
+from flowpatch.windows.shared import Machine, read_shared
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Windows:
         missing: what the model sees in a missing cell.
         device: where the series lives and the batches are cut.
         first_step: the step of the first row, where `values` is a piece of the series.
+        machine: the processes that `values` are shared with, which then share what is prepared.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Windows:
         missing: Missing = "last",
         device: torch.device | str = "cpu",
         first_step: int = 0,
+        machine: Machine | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.axis, self.statistics = axis, statistics
@@ -85,7 +88,9 @@ class Windows:
         self.first_step = first_step
         self.values_TN = torch.from_numpy(values).to(self.device)
         self._memory = BatchMemory()
-        self._inputs = PreparedInputs(self.values_TN, statistics, input_len, missing, self._memory)
+        self._inputs = PreparedInputs(
+            self.values_TN, statistics, input_len, missing, self._memory, machine
+        )
         self._offsets = torch.arange(-input_len, output_len, device=self.device)
         self._first_weekday = int(axis.day_of_week_index()[0])
 
@@ -97,16 +102,21 @@ class Windows:
         output_len: int | None = None,
         missing: Missing = "last",
         device: torch.device | str = "cpu",
+        machine: Machine | None = None,
     ) -> "Windows":
-        """The windows of a store; lengths default to those that it was built with."""
+        """The windows of a store; lengths default to those that it was built with.
+
+        The processes of a `machine` read the store once together.
+        """
         return cls(
-            store.read(),
+            read_shared(store, machine),
             store.axis,
             store.statistics,
             input_len or store.manifest.input_len,
             output_len or store.manifest.output_len,
             missing,
             device,
+            machine=machine,
         )
 
     @property
@@ -148,6 +158,10 @@ class Windows:
             day_of_week_BH=day_of_week[:, split:],
             origins_B=origins_B,
         )
+
+    def epoch_order(self, origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+        """The origins in the order in which an epoch visits them: a function of seed and epoch."""
+        return np.random.default_rng([seed, epoch]).permutation(origins)
 
     def batches(self, origins: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
         """Batches over the origins in the order given; the last may be smaller."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from flowpatch.series.statistics import Statistics
 from flowpatch.windows.memory import BatchMemory
 from flowpatch.windows.missing import Missing
+from flowpatch.windows.shared import Machine, shared_array, shares_memory
 
 PIECE_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
 """Values prepared at a time: what a CPU's cache holds, what keeps a GPU busy."""
@@ -69,6 +70,8 @@ class PreparedInputs:
     """Scaled and filled input for any window of a series, beside the (S, N) series itself.
 
     Takes as much memory as the series, and with `last` a byte a cell, each once it is prepared.
+    The processes of a machine share both on a CPU. Each keeps its own account of what is prepared,
+    as it may not rely on seeing what another wrote: at worst a step is written twice, alike.
     """
 
     def __init__(
@@ -78,17 +81,18 @@ class PreparedInputs:
         input_len: int,
         missing: Missing,
         memory: BatchMemory,
+        machine: Machine | None = None,
     ) -> None:
         self._memory = memory
         self._values_SN, self._statistics = values_SN, statistics
         self._input_len, self._missing = input_len, missing
-        self._filled_SN = torch.empty_like(values_SN)
+        self._filled_SN = _empty(values_SN, values_SN.dtype, machine)
         steps, nodes = values_SN.shape
         self._piece_steps = max(2 * input_len, PIECE_BYTES[values_SN.device.type] // (4 * nodes))
         self._is_waiting = np.ones(-(-steps // self._piece_steps), dtype=bool)
         self._any_waiting = True
         if missing == "last":
-            self._unseen_SN = torch.empty_like(values_SN, dtype=_whole_number_type(input_len + 1))
+            self._unseen_SN = _empty(values_SN, _whole_number_type(input_len + 1), machine)
             self._longest_unseen = np.zeros(steps, dtype=np.int64)
             self._position_T1 = torch.arange(input_len, device=values_SN.device)[:, None]
 
@@ -141,6 +145,14 @@ class PreparedInputs:
         self._filled_SN[first:stop] = filled_SN.nan_to_num_(nan=0.0)
         self._unseen_SN[first:stop] = unseen_SN
         self._longest_unseen[first:stop] = unseen_SN.amax(dim=1).cpu().numpy()
+
+
+def _empty(like_SN: Tensor, dtype: torch.dtype, machine: Machine | None) -> Tensor:
+    """(S, N) memory beside a series, shared where its device is the machine itself."""
+    if machine is None or like_SN.device.type != "cpu" or not shares_memory(machine):
+        return torch.empty_like(like_SN, dtype=dtype)
+    kind = torch.empty(0, dtype=dtype).numpy().dtype
+    return torch.from_numpy(shared_array(tuple(like_SN.shape), kind, machine))
 
 
 def _latest_observed(values_SN: Tensor, missing_SN: Tensor) -> Tensor:
