@@ -34,7 +34,7 @@ from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
-from flowpatch.training.trainer import epoch_order
+from flowpatch.windows.order import epoch_order
 
 TINY = ModelSettings(layers=1, input_dims=8, node_dims=4, tod_dims=2, dow_dims=2)
 SHORT = TrainSettings(max_epoch=3, batch_size=8, learning_rate=0.01, log_every=2, device="cpu")

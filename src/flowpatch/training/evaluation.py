@@ -9,6 +9,7 @@ from flowpatch.metrics import MAPE_FLOOR, ScoreTable
 from flowpatch.model.baselines import LastValue, SameTimeBefore, naive_forecasts
 from flowpatch.progress import track
 from flowpatch.series.splits import SplitName
+from flowpatch.settings import parse_bytes
 from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import open_trained_store
@@ -68,25 +69,31 @@ def evaluate(
     batch_size: int | None = None,
     device: str = "auto",
     mape_floor: float = MAPE_FLOOR,
+    memory_limit: str | int | None = None,
 ) -> Evaluation:
     """Scores a run's model and the naive forecasts on a split, in real units.
+
+    `memory_limit` is what the process may take, such as `2GB`; by default what there is.
 
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
         StoreNotFoundError, RunMismatchError: its store version is not there.
         PeriodError: the split has no observed label.
+        SettingsError: the device or the memory limit is none.
+        MemoryLimitError: the memory allowed is too little.
     """
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
     folder = RunFolder(Path(run))
     trained = folder.load(checkpoint)
     store = open_trained_store(trained, store_path)
-    windows = trained.windows(store, select_device(device))
+    batch_size = batch_size or trained.train_settings.batch_size
+    windows = trained.windows(store, select_device(device), "evaluate", batch_size, limit)
     model = trained.model(windows.device).eval()
     forecasters = {
         MODEL: in_real_units(model, trained.statistics),
         **naive_forecasts(windows, store.splits),
     }
     origins = origins_of(store.splits, split, windows.input_len, windows.output_len)
-    batch_size = batch_size or trained.train_settings.batch_size
     with track("evaluate", total=len(origins), unit="windows") as task:
         tables = score(
             forecasters, windows, origins, batch_size, mape_floor, after_batch=task.advance

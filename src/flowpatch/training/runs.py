@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flowpatch.errors import OutputError, RunMismatchError, StoreNotFoundError
@@ -34,6 +35,7 @@ def train(
         RunExistsError: the run's folder is not empty.
         OutputError: the file system refused a write; a run that has begun can be resumed.
         PeriodError, LayoutError, SettingsError: store and settings do not fit together.
+        MemoryLimitError: the memory allowed is too little.
         StoppedByUser: Ctrl-C; the run can be resumed.
         TrainingDivergedError: the loss is no longer a number.
     """
@@ -41,27 +43,23 @@ def train(
     train_settings = train_settings or TrainSettings()
     model_settings.check_layout()
     accelerator = make_accelerator(train_settings)
-    windows = Windows.of_store(
-        store,
-        train_settings.input_len,
-        train_settings.output_len,
-        train_settings.missing,
-        accelerator.device,
-    )
-    model_settings.temporal_patches(windows.input_len)
+    input_len = train_settings.input_len or store.manifest.input_len
+    model_settings.temporal_patches(input_len)
     checkpoint = Checkpoint(
         model_settings=model_settings,
         train_settings=train_settings,
-        input_len=windows.input_len,
-        output_len=windows.output_len,
+        input_len=input_len,
+        output_len=train_settings.output_len or store.manifest.output_len,
         steps_a_day=store.axis.steps_a_day,
-        layout=make_layout(model_settings, store, windows),
+        layout=make_layout(model_settings, store),
         statistics=store.statistics,
         nodes=store.nodes,
         store=StoreReference.of(store),
         weights={},
         progress=Progress(),
     )
+    windows = _training_windows(checkpoint, store, accelerator.device)
+    checkpoint = replace(checkpoint, order=windows.order)
     folder = RunFolder(Path(run))
     trainer = Trainer(folder, checkpoint, store, windows, accelerator)
     folder.create(
@@ -85,10 +83,12 @@ def resume(
     store_path: str | Path | None = None,
     max_epoch: int | None = None,
     device: str | None = None,
+    memory_limit: str | int | None = None,
 ) -> Checkpoint:
     """Goes on with a stopped run, on the store version that it was trained on.
 
-    `store_path` says where the store is now, `max_epoch` and `device` replace the run's own.
+    `store_path` says where the store is now; `max_epoch`, `device` and `memory_limit` replace the
+    run's own. The order of windows stays that of the run, in memory or streamed.
 
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
@@ -96,7 +96,7 @@ def resume(
     """
     folder = RunFolder(Path(run))
     checkpoint = folder.load("last")
-    changes = {"max_epoch": max_epoch, "device": device}
+    changes = {"max_epoch": max_epoch, "device": device, "memory_limit": memory_limit}
     settings = TrainSettings(
         **{
             **checkpoint.train_settings.model_dump(),
@@ -106,7 +106,8 @@ def resume(
     checkpoint = replace(checkpoint, train_settings=settings)
     store = open_trained_store(checkpoint, store_path)
     accelerator = make_accelerator(settings)
-    windows = checkpoint.windows(store, accelerator.device)
+    windows = _training_windows(checkpoint, store, accelerator.device)
+    windows.order = checkpoint.order
     trainer = Trainer(folder, checkpoint, store, windows, accelerator)
     folder.keep_rows(checkpoint.progress.step, checkpoint.progress.epoch)
     note_run(store, checkpoint.store, folder.path, "resumed")
@@ -138,25 +139,26 @@ def open_trained_store(checkpoint: Checkpoint, store_path: str | Path | None = N
     return store
 
 
-def make_layout(settings: ModelSettings, store: SampleStore, windows: Windows) -> PatchLayout:
-    """The patch layout that the settings ask for; `paper` looks at the training values."""
+def _training_windows(checkpoint: Checkpoint, store: SampleStore, device: torch.device) -> Windows:
+    limit = checkpoint.train_settings.memory_limit
+    return checkpoint.windows(store, device, "train", memory_limit=limit)
+
+
+def make_layout(settings: ModelSettings, store: SampleStore) -> PatchLayout:
+    """The patch layout that the settings ask for; `paper` reads the training values."""
     coordinates = store.nodes.coordinates
     if settings.layout == "balanced":
         return balanced_layout(coordinates, settings.factors)
     return paper_layout(
         coordinates,
-        lambda: daily_profiles(
-            _training_days(store, windows), store.axis.steps_a_day, windows.nodes
-        ),
+        lambda: daily_profiles(_training_days(store), store.axis.steps_a_day, len(coordinates)),
         settings.depth,
         settings.leaf_size,
         settings.factors,
     )
 
 
-def _training_days(store: SampleStore, windows: Windows) -> Iterator[NDArray[np.float32]]:
+def _training_days(store: SampleStore) -> Iterator[NDArray[np.float32]]:
     """Scaled values of each whole day of the training period."""
-    first, stop = store.splits.bounds("train")
-    for begin in range(first, stop, store.axis.steps_a_day):
-        day_TN = windows.values_TN[begin : min(begin + store.axis.steps_a_day, stop)]
-        yield store.statistics.scale(day_TN).cpu().numpy()
+    for _, day_TN in store.days(*store.splits.bounds("train")):
+        yield store.statistics.scale(day_TN)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowpatch.metrics import MAPE_FLOOR, ScoreSums, ScoreTable
-from flowpatch.model.baselines import Forecaster
+from flowpatch.model.baselines import Forecaster, periods_of
 from flowpatch.series.statistics import Statistics
 from flowpatch.windows.batches import Batch, Windows
 
@@ -34,6 +34,7 @@ def score(
 ) -> dict[str, ScoreTable]:
     """Scores every forecaster on the same batches; `after_batch` gets the windows just scored."""
     sums = {name: ScoreSums(windows.output_len, windows.device, mape_floor) for name in forecasters}
+    windows.expect(origins, periods_of(forecasters.values()))
     for batch in windows.batches(origins, batch_size):
         for name, forecaster in forecasters.items():
             sums[name].add(forecaster(batch), batch.y_BHN)

@@ -161,8 +161,10 @@ class Trainer:
 
     def _train_epoch(self, task: Task, raise_if_asked: Callable[[], None]) -> None:
         self._step.model.train()
-        order = epoch_order(self._train_origins, self.settings.seed, self.progress.epoch)
+        seed, epoch = self.settings.seed, self.progress.epoch
+        order = self._windows.epoch_order(self._train_origins, seed, epoch)
         batch_size = self.settings.batch_size
+        self._windows.expect(order[self.progress.epoch_step * batch_size :])
         for epoch_step in range(self.progress.epoch_step, self.steps_an_epoch):
             origins = order[epoch_step * batch_size : (epoch_step + 1) * batch_size]
             self._take_step(origins)
@@ -284,8 +286,3 @@ def labelled_origins(store: SampleStore, windows: Windows, split: SplitName) -> 
             "or another period, and build the store again."
         )
     return origins
-
-
-def epoch_order(origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-    """The origins in the order in which an epoch visits them: a function of seed and epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(origins)
