@@ -32,7 +32,7 @@ from flowpatch.training.runs import make_layout
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 from flowpatch.windows.origins import origins_of
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -104,7 +104,7 @@ def train_and_score(
 ) -> dict[str, float]:
     """One training, and its scores with the weights of the best epoch."""
     settings = TrainSettings(max_epoch=epochs, seed=seed)
-    windows = Windows.of_store(store, missing=settings.missing)
+    windows = InMemory.of_store(store, missing=settings.missing)
     lengths = (windows.input_len, windows.output_len)
     origins = {
         split: origins_of(store.splits, split, *lengths)[: 64 if quick else None]
@@ -145,10 +145,10 @@ Made = tuple[nn.Module, Callable[..., Tensor], Forecaster]
 """A model, one step of its training, and the forecaster that it is."""
 
 
-def _fast(store: SampleStore, windows: Windows, settings: TrainSettings) -> Made:
+def _fast(store: SampleStore, windows: InMemory, settings: TrainSettings) -> Made:
     """What `flowpatch train` does with its defaults."""
     chosen = ModelSettings()
-    layout = make_layout(chosen, store, windows)
+    layout = make_layout(chosen, store)
     lengths = (windows.input_len, windows.output_len)
     model = PatchSTG(chosen, layout, *lengths, store.axis.steps_a_day)
     model.encoder_dtype = encoder_dtype(settings.precision, windows.device)
@@ -156,10 +156,10 @@ def _fast(store: SampleStore, windows: Windows, settings: TrainSettings) -> Made
     return model, step, in_real_units(model, windows.statistics)
 
 
-def _published(store: SampleStore, windows: Windows, settings: TrainSettings) -> Made:
+def _published(store: SampleStore, windows: InMemory, settings: TrainSettings) -> Made:
     """The published formulation at the same widths, with the same optimizer and clipping."""
     chosen = ModelSettings(layout="paper")
-    layout: PatchLayout = make_layout(chosen, store, windows)
+    layout: PatchLayout = make_layout(chosen, store)
     widths = Widths(
         chosen.layers, chosen.input_dims, chosen.node_dims, chosen.tod_dims, chosen.dow_dims
     )

@@ -16,7 +16,7 @@ from benchmarks.rows import Found, FoundRow
 from benchmarks.shapes import BATCH, INPUT_LEN, OUTPUT_LEN, shape_of, statistics_of
 from benchmarks.step import TrainingContender, make_ours
 from benchmarks.workshop import Workshop
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 
 LOADER_BATCHES = 12
 PREFETCHED = 4
@@ -51,7 +51,7 @@ def rates(quick: bool, rounds: int) -> dict[str, Any]:
     shape = shape_of("CA", quick=quick)
     values = shape.series()
     statistics = statistics_of(values)
-    windows = Windows(values, shape.axis, statistics, INPUT_LEN, OUTPUT_LEN)
+    windows = InMemory(values, shape.axis, statistics, INPUT_LEN, OUTPUT_LEN)
     preparing = seconds_of(lambda: _prepare(windows, values))
     dataset = SampleDataset(
         values, shape.axis, statistics, _origins(values, BATCH * 64), INPUT_LEN, OUTPUT_LEN
@@ -77,7 +77,7 @@ def rates(quick: bool, rounds: int) -> dict[str, Any]:
     }
 
 
-def _prepare(windows: Windows, values: NDArray[np.float32]) -> None:
+def _prepare(windows: InMemory, values: NDArray[np.float32]) -> None:
     """Asks for every step once: each is scaled and filled when a window first asks for it."""
     origins = np.arange(INPUT_LEN, len(values) - OUTPUT_LEN + 1, INPUT_LEN)
     for first in range(0, len(origins), BATCH):
@@ -125,7 +125,7 @@ def _copier(values: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], object
 
 
 def _beside_step(
-    windows: Windows, contender: TrainingContender, values: NDArray[np.float32], rounds: int
+    windows: InMemory, contender: TrainingContender, values: NDArray[np.float32], rounds: int
 ) -> tuple[list[float], list[float]]:
     """Milliseconds of cutting a batch and of a training step on one, windows as many."""
     origins = itertools.cycle(np.split(_origins(values, 64 * STEP_BATCH), 64))

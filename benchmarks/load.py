@@ -47,14 +47,14 @@ def warm(store: str, dense: str, rounds: int) -> dict[str, object]:
     import torch
 
     from flowpatch.store.sample_store import open_store
-    from flowpatch.windows.batches import Windows
+    from flowpatch.windows.in_memory import InMemory
     from flowpatch.windows.origins import origins_of
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def first_batch() -> None:
         opened = open_store(store)
-        windows = Windows.of_store(opened, device=device)
+        windows = InMemory.of_store(opened, device=device)
         origins = origins_of(opened.splits, "train", windows.input_len, windows.output_len)
         float(windows.batch(origins[:BATCH]).x_BTN.sum())
 

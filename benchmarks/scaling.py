@@ -212,7 +212,7 @@ def layout_and_step(nodes: int) -> dict[str, float]:
     from flowpatch.training.device import encoder_dtype, make_accelerator
     from flowpatch.training.settings import TrainSettings
     from flowpatch.training.step import TrainingStep
-    from flowpatch.windows.batches import Windows
+    from flowpatch.windows.in_memory import InMemory
 
     generator = np.random.default_rng(1)
     points = generator.uniform((32, -122), (38, -117), (nodes, 2))
@@ -221,7 +221,7 @@ def layout_and_step(nodes: int) -> dict[str, float]:
     accelerator = make_accelerator(settings)
     axis = TimeAxis.of_days(np.datetime64("2025-03-03"), 1, 15)
     values = generator.random((axis.length, nodes), dtype=np.float32)
-    windows = Windows(values, axis, statistics_of(values), INPUT_LEN, OUTPUT_LEN)
+    windows = InMemory(values, axis, statistics_of(values), INPUT_LEN, OUTPUT_LEN)
     model = PatchSTG(
         *(ModelSettings(), balanced_layout(points), INPUT_LEN, OUTPUT_LEN, axis.steps_a_day)
     )
@@ -236,10 +236,10 @@ def layout_and_step(nodes: int) -> dict[str, float]:
 def first_batch(store: str) -> dict[str, float]:
     """Seconds from a store on disk to its first batch, the second time in a process."""
     from flowpatch.store.sample_store import open_store
-    from flowpatch.windows.batches import Windows
+    from flowpatch.windows.in_memory import InMemory
 
     def open_and_cut() -> None:
-        windows = Windows.of_store(open_store(store))
+        windows = InMemory.of_store(open_store(store))
         windows.batch(np.arange(windows.input_len, windows.input_len + 16))
 
     open_and_cut()

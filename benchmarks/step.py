@@ -32,7 +32,7 @@ from flowpatch.training.device import deterministic, encoder_dtype, make_acceler
 from flowpatch.training.scoring import in_real_units
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 
 Origins = NDArray[np.int64]
 Name = Literal["ours", "published"]
@@ -112,7 +112,7 @@ def train_a_little(name: Name, quick: bool) -> tuple[float, float]:
 
 def make_ours(
     shape: Shape,
-    windows: Windows,
+    windows: InMemory,
     device: str,
     batch_size: int = BATCH,
     *,
@@ -143,7 +143,7 @@ def make_ours(
 
 
 def make_published(
-    shape: Shape, windows: Windows, precision: Literal["no", "bf16"]
+    shape: Shape, windows: InMemory, precision: Literal["no", "bf16"]
 ) -> TrainingContender:
     """The published formulation, and its training step: eager, AdamW, the gradient clipped."""
     profiles = shape.profiles(windows.values_TN[: DAYS * STEPS_A_DAY].cpu().numpy())
@@ -167,15 +167,15 @@ def make_published(
     return TrainingContender(model, train, infer)
 
 
-def _series_at_sd(quick: bool) -> tuple[Shape, Windows, Origins]:
+def _series_at_sd(quick: bool) -> tuple[Shape, InMemory, Origins]:
     shape = shape_of("SD", quick=quick, days=DAYS)
     return shape, make_windows(shape, "cpu"), some_origins(shape)
 
 
-def make_windows(shape: Shape, device: str) -> Windows:
+def make_windows(shape: Shape, device: str) -> InMemory:
     """The windows of a series of a shape."""
     values = shape.series()
-    return Windows(values, shape.axis, statistics_of(values), INPUT_LEN, OUTPUT_LEN, device=device)
+    return InMemory(values, shape.axis, statistics_of(values), INPUT_LEN, OUTPUT_LEN, device=device)
 
 
 def some_origins(shape: Shape, count: int = BATCH) -> Origins:

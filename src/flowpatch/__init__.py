@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flowpatch.training.runs import train as train
     from flowpatch.training.settings import TrainSettings as TrainSettings
     from flowpatch.windows.batches import Windows as Windows
+    from flowpatch.windows.opening import open_windows as open_windows
     from flowpatch.windows.origins import origins_of as origins_of
 
 _HOMES = {
@@ -46,6 +47,7 @@ _HOMES = {
     "forecast": "forecasting",
     "list_stores": "catalogue.listing",
     "open_store": "store.sample_store",
+    "open_windows": "windows.opening",
     "origins_of": "windows.origins",
     "preprocess": "preprocessing.build",
     "resume": "training.runs",

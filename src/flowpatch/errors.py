@@ -17,6 +17,7 @@
     │   ├── TableChangedError (RuntimeError)      somebody wrote it while it was read
     │   ├── QueryError (ValueError)               a query was refused
     │   └── SampleTableError (ValueError)         rows or metadata that make no series
+    ├── MemoryLimitError (MemoryError)        the memory allowed is too little
     ├── PeriodError (ValueError)              the period cannot hold the windows or splits asked for
     ├── LayoutError (ValueError)              the nodes cannot be cut into the patches asked for
     ├── StoreError
@@ -119,6 +120,10 @@ class QueryError(MaxComputeError, ValueError):
 
 class SampleTableError(MaxComputeError, ValueError):
     """The rows of a sample table, or its metadata, do not make one series."""
+
+
+class MemoryLimitError(FlowpatchError, MemoryError):
+    """The memory that is allowed, or there, is too little for any way of working."""
 
 
 class PeriodError(FlowpatchError, ValueError):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowpatch.errors import PeriodError, SettingsError
 from flowpatch.series.nodes import NodeTable
+from flowpatch.settings import parse_bytes
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.time_axis import Instants
 from flowpatch.training.checkpoint import Checkpoint
@@ -20,7 +21,8 @@ from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import open_trained_store
 from flowpatch.training.scoring import in_real_units
 from flowpatch.training.settings import CheckpointName
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
+from flowpatch.windows.opening import check_allowed
 
 
 @dataclass(frozen=True)
@@ -38,28 +40,35 @@ def forecast(
     checkpoint: CheckpointName = "best",
     store_path: str | Path | None = None,
     device: str = "auto",
+    memory_limit: str | int | None = None,
 ) -> Forecast:
     """Forecasts the steps from `origin`, by default those after the last observed step.
 
     A store that was moved or has grown is named by `store_path`; its newest version serves, if
-    it holds the same nodes. Without it, the version that the run was trained on is read.
+    it holds the same nodes. Without it, the version that the run was trained on is read. Of the
+    series only the input is read, so that memory does not grow with the store; `memory_limit` is
+    what the process may take, such as `2GB`, by default what there is.
 
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
         RunMismatchError: the store holds other nodes or steps.
         PeriodError: the store does not hold the whole input of that origin.
+        MemoryLimitError: the memory allowed is too little for the model.
     """
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
     trained = RunFolder(Path(run)).load(checkpoint)
     store = _store(trained, store_path)
     step = _origin_step(store, origin, trained.input_len)
-    windows = Windows(
+    on_device = select_device(device)
+    check_allowed(trained.needs("forecast", on_device, batch_size=1), limit)
+    windows = InMemory(
         _values_around(store, step, trained.input_len, trained.output_len),
         store.axis,
         trained.statistics,
         trained.input_len,
         trained.output_len,
         trained.train_settings.missing,
-        select_device(device),
+        on_device,
         first_step=step - trained.input_len,
     )
     model = trained.model(windows.device).eval()

@@ -99,6 +99,38 @@ def _parse_date(value: Any) -> Any:
 Date = Annotated[date, BeforeValidator(_parse_date)]
 """A day: `20250919` or `2025-09-19`."""
 
+_UNITS = {
+    "b": 1,
+    "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+    "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40,
+}  # fmt: skip
+
+
+def parse_bytes(size: str | int) -> int:
+    """A size in bytes: `2GB` and `1.5 GB` count in thousands, `2GiB` in 1024s; a number is bytes.
+
+    Raises:
+        SettingsError: it is no size, or none at all.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmgt]?i?b)?", str(size).strip().lower(), re.ASCII)
+    unit = _UNITS.get(found[2] or "b") if found else None
+    parsed = int(float(found[1]) * unit) if found and unit else 0
+    if not parsed:
+        raise SettingsError(f"'{size}' is no size. Write it as 2GB, 500MB, 1.5GiB, or in bytes.")
+    return parsed
+
+
+def format_bytes(size: int) -> str:
+    """A size to read, in three figures: 8.59 GB, 24.1 MB."""
+    for unit in ("GB", "MB", "kB"):
+        if size >= _UNITS[unit.lower()]:
+            return f"{size / _UNITS[unit.lower()]:.3g} {unit}"
+    return f"{size} bytes"
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+"""A size: `2GB`, `500MB`, `1.5GiB`, or a number of bytes."""
+
 
 def read_toml(path: Path, sections: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The sections of a settings file, one for each command.

@@ -110,10 +110,14 @@ class TimeAxis:
 
     def day_of_week_index(self) -> NDArray[np.int64]:
         """(length,) day of the week from the calendar, 0 on Monday."""
-        # 1970-01-01, day 0 of datetime64, was a Thursday: index 3.
-        first = (int(self.start.astype("datetime64[D]").astype(int)) + 3) % DAYS_A_WEEK
         day = np.arange(self.length, dtype=np.int64) // self.steps_a_day
-        return (first + day) % DAYS_A_WEEK
+        return (self.first_weekday + day) % DAYS_A_WEEK
+
+    @property
+    def first_weekday(self) -> int:
+        """Day of the week of the first step, 0 on Monday."""
+        # 1970-01-01, day 0 of datetime64, was a Thursday: index 3.
+        return (int(self.start.astype("datetime64[D]").astype(int)) + 3) % DAYS_A_WEEK
 
     @cached_property
     def clock_changes(self) -> tuple[ClockChange, ...]:

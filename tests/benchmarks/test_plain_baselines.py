@@ -24,7 +24,7 @@ from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.sources.simulated import SimulateSettings, simulate
 from flowpatch.training.scoring import score
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 
 ORIGINS = np.array([INPUT_LEN, 40, 300, 7 * STEPS_A_DAY - OUTPUT_LEN])
 
@@ -79,7 +79,7 @@ def test_the_dataset_gives_the_numbers_of_a_batch(shape: Shape, workers: int) ->
     statistics = statistics_of(values)
     lengths = (INPUT_LEN, OUTPUT_LEN)
     # `mean` puts 0 into a missing cell of the scaled input, as the baseline does.
-    batch = Windows(values, shape.axis, statistics, *lengths, missing="mean").batch(ORIGINS)
+    batch = InMemory(values, shape.axis, statistics, *lengths, missing="mean").batch(ORIGINS)
     dataset = SampleDataset(values, shape.axis, statistics, ORIGINS, *lengths)
     ((x_BTN3, y_BHN),) = DataLoader(dataset, len(ORIGINS), num_workers=workers)
     assert values[ORIGINS[0] - INPUT_LEN : ORIGINS[-1]].size > batch.x_BTN.count_nonzero()

@@ -17,7 +17,8 @@ from flowpatch.series.splits import Splits, split_by_ratio
 from flowpatch.series.statistics import Statistics
 from flowpatch.time_axis import TimeAxis
 from flowpatch.training.scoring import score
-from flowpatch.windows.batches import Batch, Windows
+from flowpatch.windows.batches import Batch
+from flowpatch.windows.in_memory import InMemory
 from flowpatch.windows.origins import origins_of
 
 STATISTICS = Statistics(mean=7.0, deviation=2.0, observed=1)
@@ -35,9 +36,9 @@ def series(days: int, nodes: int, seed: int, missing: float) -> Values:
 
 def windows_over(
     values: Values, input_len: int, output_len: int, first_step: int = 0, days: int = 0
-) -> Windows:
+) -> InMemory:
     axis = TimeAxis.of_days(np.datetime64("2025-03-06"), days or len(values) // DAY, 360)
-    return Windows(values, axis, STATISTICS, input_len, output_len, first_step=first_step)
+    return InMemory(values, axis, STATISTICS, input_len, output_len, first_step=first_step)
 
 
 # Plain loops
@@ -215,7 +216,7 @@ def test_a_piece_of_the_series_gives_the_same_forecasts_where_it_reaches_back_fa
 @pytest.mark.parametrize(("first_step", "rows"), [(30, 60), (11, 60), (0, 50)])
 def test_a_piece_without_the_training_period_is_refused(first_step: int, rows: int) -> None:
     values = series(24, 2, 1, missing=0)[first_step : first_step + rows]
-    with pytest.raises(IndexError, match=r"training steps 10\.\.60 are not within"):
+    with pytest.raises(IndexError, match=r"steps 10\.\.60 are not within"):
         naive_forecasts(windows_over(values, 3, 6, first_step, days=24), Splits(10, 60, 70, 96))
 
 
@@ -249,7 +250,7 @@ def no_fallback(batch: Batch) -> torch.Tensor:
 def test_naive_scores_on_aarhus_are_the_known_ones(aarhus: tuple[Values, TimeAxis]) -> None:
     values, axis = aarhus
     splits = split_by_ratio(0, len(values), (0.6, 0.2, 0.2))
-    windows = Windows(values, axis, STATISTICS, 12, 12)
+    windows = InMemory(values, axis, STATISTICS, 12, 12)
     origins = origins_of(splits, "test", 12, 12)[::7]
     # The known figures count a cell where both the label and the value before it were observed.
     for period, known in ((axis.steps_a_day, 1.93), (axis.steps_a_week, 1.59)):
@@ -265,7 +266,7 @@ def test_all_naive_forecasts_are_scored_on_the_same_labels(
 ) -> None:
     values, axis = aarhus
     splits = split_by_ratio(0, len(values), (0.6, 0.2, 0.2))
-    windows = Windows(values, axis, STATISTICS, 12, 12)
+    windows = InMemory(values, axis, STATISTICS, 12, 12)
     origins = origins_of(splits, "test", 12, 12)[::29]
     tables = score(naive_forecasts(windows, splits), windows, origins, 64)
     observed = sum(np.isfinite(values[one : one + 12]).sum() for one in origins.tolist())

@@ -16,7 +16,7 @@ from flowpatch.patches.layout import PatchLayout, balanced_layout, paper_layout
 from flowpatch.series.statistics import Statistics
 from flowpatch.time_axis import TimeAxis
 from flowpatch.training.scoring import in_real_units, score
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 
 STEPS_A_DAY = 24
 NODES = 11
@@ -345,7 +345,7 @@ def test_forecasts_in_real_units_are_unscaled_and_scored_in_them() -> None:
     statistics = Statistics(mean=100.0, deviation=20.0, observed=1)
     axis = TimeAxis.of_days(np.datetime64("2025-03-03"), 2, 60)
     values = np.random.default_rng(0).normal(100, 20, (48, NODES)).astype(np.float32)
-    windows = Windows(values, axis, statistics, 6, 4)
+    windows = InMemory(values, axis, statistics, 6, 4)
     model, origins = make(), np.arange(6, 45)
     seen: list[int] = []
     tables = score(

@@ -15,20 +15,20 @@ from flowpatch.time_axis import TimeAxis
 from flowpatch.training.device import encoder_dtype, make_accelerator
 from flowpatch.training.settings import Precision, TrainSettings
 from flowpatch.training.step import TrainingStep
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 
 STEPS_A_DAY, NODES, INPUT, OUTPUT, DAYS = 24, 11, 6, 4, 4
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; none is here")
 
 
-def make_windows(device: str = "cpu") -> Windows:
+def make_windows(device: str = "cpu") -> InMemory:
     generator = np.random.default_rng(1)
     values = generator.gamma(2.0, 5.0, (DAYS * STEPS_A_DAY, NODES)).astype(np.float32)
     values[generator.random(values.shape) < 0.1] = np.nan
     axis = TimeAxis.of_days(np.datetime64("2025-03-03"), DAYS, 60, "UTC")
     statistics = Statistics(float(np.nanmean(values)), float(np.nanstd(values)), values.size)
-    return Windows(values, axis, statistics, INPUT, OUTPUT, device=device)
+    return InMemory(values, axis, statistics, INPUT, OUTPUT, device=device)
 
 
 def make_layout() -> PatchLayout:

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.order import epoch_order
 from tiny_runs import SHORT, TINY, curve, interrupt_after
 
 
@@ -322,7 +321,6 @@ def test_output_may_be_longer_than_input(small_store: Path, tmp_path: Path) -> N
 
 def test_an_epoch_visits_every_origin_once_in_an_order_of_its_own() -> None:
     origins = np.arange(100, 400)
-    epoch_order = partial(Windows.epoch_order, None)
     first, second = epoch_order(origins, seed=1, epoch=0), epoch_order(origins, seed=1, epoch=1)
     assert sorted(first) == sorted(second) == list(origins)
     assert not np.array_equal(first, second)

@@ -16,7 +16,8 @@ from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.series.statistics import Statistics
 from flowpatch.time_axis import TimeAxis
-from flowpatch.windows.batches import Batch, Windows
+from flowpatch.windows.batches import Batch
+from flowpatch.windows.in_memory import InMemory
 from flowpatch.windows.inputs import FEW_SHARE, hide_by_mask, hide_few
 from flowpatch.windows.missing import Missing
 from flowpatch.windows.origins import origins_of
@@ -38,7 +39,7 @@ def axis_of(days: int, first_day: str = "2025-03-05") -> TimeAxis:
     return TimeAxis.of_days(np.datetime64(first_day), days, STEP_MINUTES)
 
 
-def all_origins(windows: Windows) -> NDArray[np.int64]:
+def all_origins(windows: InMemory) -> NDArray[np.int64]:
     first = windows.first_step + windows.input_len
     return np.arange(first, windows.first_step + len(windows.values_TN) - windows.output_len + 1)
 
@@ -94,7 +95,7 @@ def test_a_batch_is_what_slicing_gives_at_any_origins(
     data: st.DataObject,
 ) -> None:
     values = series(days + 2, nodes, seed)
-    windows = Windows(values, axis_of(days + 2), STATISTICS, input_len, output_len, missing)
+    windows = InMemory(values, axis_of(days + 2), STATISTICS, input_len, output_len, missing)
     # Any order, repeats allowed, none allowed.
     origins = data.draw(st.lists(st.sampled_from(all_origins(windows).tolist()), max_size=6))
     batch = windows.batch(np.array(origins, dtype=np.int64))
@@ -116,7 +117,7 @@ def test_every_origin_of_the_series_can_be_cut(
     days: int, nodes: int, input_len: int, output_len: int, seed: int
 ) -> None:
     values = series(days + 2, nodes, seed, missing=0)
-    windows = Windows(values, axis_of(days + 2), STATISTICS, input_len, output_len)
+    windows = InMemory(values, axis_of(days + 2), STATISTICS, input_len, output_len)
     batch = windows.batch(all_origins(windows))
     assert len(batch) == len(values) - input_len - output_len + 1
     for row, origin in enumerate(all_origins(windows)):
@@ -128,7 +129,7 @@ def test_every_origin_of_the_series_can_be_cut(
 
 @pytest.mark.parametrize("first_step", [0, 12])
 def test_origins_outside_the_series_are_refused(first_step: int) -> None:
-    windows = Windows(
+    windows = InMemory(
         series(4, 2, 0)[first_step:], axis_of(4), STATISTICS, 3, 2, first_step=first_step
     )
     lowest, highest = first_step + 3, 22
@@ -139,7 +140,7 @@ def test_origins_outside_the_series_are_refused(first_step: int) -> None:
 
 
 def test_a_series_shorter_than_a_window_has_no_origin() -> None:
-    windows = Windows(series(1, 2, 0), axis_of(1), STATISTICS, 4, 3)
+    windows = InMemory(series(1, 2, 0), axis_of(1), STATISTICS, 4, 3)
     for origin in range(-1, 8):
         with pytest.raises(IndexError):
             windows.batch(np.array([origin]))
@@ -150,14 +151,14 @@ def test_a_series_shorter_than_a_window_has_no_origin() -> None:
 def test_a_piece_of_the_series_gives_the_same_batches(seed: int, piece: tuple[int, int]) -> None:
     values, axis = series(4, 3, seed), axis_of(4)
     first, stop = piece
-    whole = Windows(values, axis, STATISTICS, 4, 3)
-    part = Windows(values[first:stop], axis, STATISTICS, 4, 3, first_step=first)
+    whole = InMemory(values, axis, STATISTICS, 4, 3)
+    part = InMemory(values[first:stop], axis, STATISTICS, 4, 3, first_step=first)
     assert len(all_origins(part)) == stop - first - 6
     assert_same_batch(part.batch(all_origins(part)), whole.batch(all_origins(part)))
 
 
 def test_origins_may_be_a_view_of_another_array() -> None:
-    windows = Windows(series(4, 2, 0), axis_of(4), STATISTICS, 3, 2)
+    windows = InMemory(series(4, 2, 0), axis_of(4), STATISTICS, 3, 2)
     backwards = all_origins(windows)[::-2]
     assert_same_batch(windows.batch(backwards), windows.batch(backwards.copy()))
 
@@ -165,7 +166,7 @@ def test_origins_may_be_a_view_of_another_array() -> None:
 @settings(deadline=None)
 @given(count=st.integers(0, 12), batch_size=st.integers(1, 14))
 def test_batches_cover_the_origins_in_order(count: int, batch_size: int) -> None:
-    windows = Windows(series(4, 2, 0), axis_of(4), STATISTICS, 3, 2)
+    windows = InMemory(series(4, 2, 0), axis_of(4), STATISTICS, 3, 2)
     origins = np.random.default_rng(count).permutation(all_origins(windows))[:count]
     batches = list(windows.batches(origins, batch_size))
     assert [one for batch in batches for one in batch.origins_B.tolist()] == origins.tolist()
@@ -177,7 +178,7 @@ def test_batches_cover_the_origins_in_order(count: int, batch_size: int) -> None
 @pytest.mark.parametrize("missing", MISSING)
 def test_cutting_batches_leaves_the_series_as_it_was(missing: Missing) -> None:
     values = series(4, 3, 1)
-    windows = Windows(values.copy(), axis_of(4), STATISTICS, 5, 4, missing)
+    windows = InMemory(values.copy(), axis_of(4), STATISTICS, 5, 4, missing)
     untouched = windows.batch(all_origins(windows))
     batch = windows.batch(all_origins(windows))
     batch.x_BTN.zero_()
@@ -233,7 +234,7 @@ def test_inputs_prepared_once_are_those_of_each_window_to_the_bit(
     values[np.repeat(gaps, run, axis=0)[:steps]] = np.nan
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("flowpatch.windows.inputs.PIECE_BYTES", {"cpu": 1})
-        windows = Windows(
+        windows = InMemory(
             values, axis_of(30), STATISTICS, input_len, 2, missing, first_step=first_step
         )
         origins = generator.permutation(all_origins(windows))
@@ -250,7 +251,7 @@ def test_gaps_of_long_windows_are_counted_in_full(input_len: int) -> None:
     values = np.full((800, 2), np.nan, dtype=np.float32)
     values[::190, 0] = 7.0
     axis = TimeAxis.of_days(np.datetime64("2025-03-05"), 134, 240)
-    windows = Windows(values, axis, STATISTICS, input_len, 1)
+    windows = InMemory(values, axis, STATISTICS, input_len, 1)
     origins = all_origins(windows)
     expected = plain_inputs(values, STATISTICS, origins.tolist(), input_len, "last")
     torch.testing.assert_close(windows.batch(origins).x_BTN, expected, rtol=0, atol=0)
@@ -271,7 +272,7 @@ def test_what_the_model_sees_in_missing_cells(missing: Missing, seen: list[float
     nan = math.nan
     # The value before the window, 100, is seen by none.
     values = np.array([100.0, nan, 5.0, nan, nan, 8.0, nan, nan, 1, 1, 1, 1], dtype=np.float32)
-    windows = Windows(values[:, None], axis_of(2), STATISTICS, 6, 2, missing)
+    windows = InMemory(values[:, None], axis_of(2), STATISTICS, 6, 2, missing)
     batch = windows.batch(np.array([7]))
     assert STATISTICS.unscale(batch.x_BTN).flatten().tolist() == pytest.approx(seen)
     np.testing.assert_array_equal(batch.y_BHN.flatten(), [nan, 1.0])
@@ -280,7 +281,7 @@ def test_what_the_model_sees_in_missing_cells(missing: Missing, seen: list[float
 @pytest.mark.parametrize("missing", MISSING)
 def test_no_missing_cell_reaches_the_model(missing: Missing) -> None:
     values = np.full((24, 2), np.nan, dtype=np.float32)
-    windows = Windows(values, axis_of(4), STATISTICS, 6, 2, missing)
+    windows = InMemory(values, axis_of(4), STATISTICS, 6, 2, missing)
     batch = windows.batch(np.array([6, 10]))
     assert batch.x_BTN.isfinite().all()
     assert batch.x_BTN.unique().numel() == 1
@@ -302,7 +303,7 @@ def test_time_features_come_from_the_calendar(
     first_day: Any, step_minutes: int, origin_day: int
 ) -> None:
     axis = TimeAxis.of_days(np.datetime64(first_day), 31, step_minutes)
-    windows = Windows(np.zeros((axis.length, 1), dtype=np.float32), axis, STATISTICS, 1, 1)
+    windows = InMemory(np.zeros((axis.length, 1), dtype=np.float32), axis, STATISTICS, 1, 1)
     # The last step of a day and the first of the next: both sides of a midnight.
     batch = windows.batch(np.array([origin_day * axis.steps_a_day]))
     features = [
@@ -320,7 +321,7 @@ def test_time_features_come_from_the_calendar(
 
 def test_weekdays_are_not_counted_from_the_first_row() -> None:
     # 2025-03-08 was a Saturday.
-    windows = Windows(series(3, 1, 0), axis_of(3, "2025-03-08"), STATISTICS, 6, 6)
+    windows = InMemory(series(3, 1, 0), axis_of(3, "2025-03-08"), STATISTICS, 6, 6)
     batch = windows.batch(np.array([6, 9]))
     assert batch.day_of_week_BT.tolist() == [[5] * 6, [5] * 3 + [6] * 3]
     assert batch.day_of_week_BH.tolist() == [[6] * 6, [6] * 3 + [0] * 3]
@@ -335,7 +336,7 @@ def test_weekdays_are_not_counted_from_the_first_row() -> None:
     ["y_BHN", "time_of_day_BT", "day_of_week_BT", "time_of_day_BH", "day_of_week_BH", "origins_B"],
 )
 def test_a_batch_whose_parts_differ_in_shape_is_refused(part: str) -> None:
-    windows = Windows(series(4, 3, 0), axis_of(4), STATISTICS, 5, 2)
+    windows = InMemory(series(4, 3, 0), axis_of(4), STATISTICS, 5, 2)
     batch = windows.batch(np.array([7, 8, 9]))
     with pytest.raises(ValueError, match="differ in shape"):
         dataclasses.replace(batch, **{part: getattr(batch, part)[:-1]})
@@ -356,7 +357,7 @@ def test_windows_of_a_store_hold_its_series_and_scaling(small_city: Path, tmp_pa
             output_len=4,
         )
     )
-    windows = Windows.of_store(store)
+    windows = InMemory.of_store(store)
     assert (windows.input_len, windows.output_len, windows.nodes) == (6, 4, 12)
     origins = origins_of(store.splits, "train", 6, 4)
     batch = windows.batch(origins)
@@ -365,7 +366,7 @@ def test_windows_of_a_store_hold_its_series_and_scaling(small_city: Path, tmp_pa
     scaled = store.statistics.scale(store.read(first, stop))
     assert np.nanmean(scaled) == pytest.approx(0, abs=1e-4)
     assert np.nanstd(scaled) == pytest.approx(1, abs=1e-4)
-    shorter = Windows.of_store(store, input_len=3, output_len=1, missing="zero")
+    shorter = InMemory.of_store(store, input_len=3, output_len=1, missing="zero")
     assert (shorter.input_len, shorter.output_len, shorter.missing) == (3, 1, "zero")
 
 

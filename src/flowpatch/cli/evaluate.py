@@ -28,6 +28,7 @@ def evaluate(
     store: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
+    memory_limit: str | None = None,
     mape_floor: float = 1.0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     out: Path | None = None,
@@ -48,6 +49,9 @@ def evaluate(
         Windows of one step; by default as trained.
     device
         auto, cpu, cuda, or one GPU such as cuda:0.
+    memory_limit
+        Memory that the process may take, such as 2GB; by default what the machine or its container
+        has. A series that does not fit is streamed from the store.
     mape_floor
         MAPE leaves out labels smaller than this.
     as_json
@@ -65,7 +69,9 @@ def evaluate(
 
     with joined() as world:
         world.from_main(lambda: _check_place(out))
-        found = evaluate(run, split, checkpoint, store, batch_size, device, mape_floor)
+        found = evaluate(
+            run, split, checkpoint, store, batch_size, device, mape_floor, memory_limit
+        )
         world.from_main(lambda: _deliver(found, out, as_json))
 
 

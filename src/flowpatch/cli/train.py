@@ -27,7 +27,7 @@ _DEFAULT_FETCH = FetchSettings()
 _DEFAULT_MAXCOMPUTE = MaxComputeSettings()
 _DEFAULT_MODEL = ModelSettings()
 _DEFAULT_TRAINING = TrainSettings()
-_CHANGED_ON_RESUME = {"max_epoch", "device"}
+_CHANGED_ON_RESUME = {"max_epoch", "device", "memory_limit"}
 
 
 def train(
@@ -52,7 +52,7 @@ def train(
     run
         Folder of the new run; by default runs/STORE-TIME.
     resume
-        Folder of a stopped run to go on with; --max-epoch and --device may change.
+        Folder of a stopped run to go on with; --max-epoch, --device and --memory-limit may change.
     store_version
         Version of the store to train on; by default the newest.
     metadata_file
@@ -130,17 +130,12 @@ def _resume(
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(refused))
         raise SettingsError(
             f"A resumed run keeps its settings: leave out {flags}, or train a new run. "
-            "Allowed with --resume: --max-epoch, --device."
+            "Allowed with --resume: --max-epoch, --device, --memory-limit."
         )
     from flowpatch.training.runs import resume
 
-    changed = training.model_fields_set
-    resume(
-        resumed,
-        store,
-        max_epoch=training.max_epoch if "max_epoch" in changed else None,
-        device=training.device if "device" in changed else None,
-    )
+    changed = training.model_dump(include=training.model_fields_set & _CHANGED_ON_RESUME)
+    resume(resumed, store, **changed)
     if world.is_main:
         print(resumed)
 

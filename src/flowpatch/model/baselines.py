@@ -6,7 +6,8 @@ historical mean, so that all are scored on the same labels.
 Shape suffixes: B windows, T input steps, H label steps, N nodes, C steps of a week.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -31,6 +32,11 @@ def naive_forecasts(windows: Windows, splits: Splits) -> dict[str, Forecaster]:
     }
 
 
+def periods_of(forecasters: Iterable[Forecaster]) -> list[int]:
+    """How many steps the naive ones among them look back from an origin, beyond its window."""
+    return [one.period for one in forecasters if isinstance(one, SameTimeBefore)]
+
+
 class HistoricalMean:
     """The mean of the training values at the same time of the week.
 
@@ -43,21 +49,20 @@ class HistoricalMean:
 
     def __init__(self, windows: Windows, splits: Splits) -> None:
         self._steps_a_day = windows.axis.steps_a_day
-        first, stop = splits.bounds("train")
-        begin, end = windows.first_step, windows.first_step + len(windows.values_TN)
-        if not begin <= first <= stop <= end:
-            raise IndexError(f"the training steps {first}..{stop} are not within {begin}..{end}")
-        values_TN = windows.values_TN[first - begin : stop - begin]
-        steps = torch.arange(first, stop, device=windows.device)
-        time_of_day, day_of_week = windows.calendar(steps)
-        slot = day_of_week * self._steps_a_day + time_of_day
-
-        mean_N = values_TN.nanmean(dim=0).nan_to_num(nan=windows.statistics.mean)
-        by_day = _mean_by(time_of_day, values_TN, self._steps_a_day)
-        by_day = by_day.where(~by_day.isnan(), mean_N)
-        by_week = _mean_by(slot, values_TN, windows.axis.steps_a_week)
-        # The rows of a week are seven days in order, so the day's means repeat seven times.
-        by_week = by_week.where(~by_week.isnan(), by_day.repeat(DAYS_A_WEEK, 1))
+        of_week = _Sums(windows.axis.steps_a_week, windows)
+        # Day by day, as the training period may be larger than memory.
+        for first, values_SN in windows.days(*splits.bounds("train")):
+            steps = torch.arange(first, first + len(values_SN), device=windows.device)
+            time_of_day, day_of_week = windows.calendar(steps)
+            of_week.add(day_of_week * self._steps_a_day + time_of_day, values_SN)
+        # The rows of a week are seven days in order.
+        of_day = of_week.over(DAYS_A_WEEK)
+        mean_1N = of_day.over(self._steps_a_day).means().nan_to_num_(nan=windows.statistics.mean)
+        by_day = of_day.means()
+        by_day = by_day.where(~by_day.isnan(), mean_1N)
+        by_week = of_week.means()
+        for day_CN in torch.split(by_week, self._steps_a_day):
+            torch.where(day_CN.isnan(), by_day, day_CN, out=day_CN)
         self._mean_CN = by_week
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -74,9 +79,7 @@ class LastValue:
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, H, N) in real units."""
-        window = torch.arange(-self._windows.input_len, 0, device=batch.origins_B.device)
-        steps_BT = batch.origins_B[:, None] + window - self._windows.first_step
-        values_BTN = self._windows.values_TN[steps_BT]
+        values_BTN = self._windows.values(batch.origins_B, -self._windows.input_len, 0)
         age = torch.arange(values_BTN.shape[1], device=values_BTN.device)[:, None]
         latest_B1N = age.where(~values_BTN.isnan(), 0).amax(dim=1, keepdim=True)
         last_B1N = values_BTN.gather(1, latest_B1N)
@@ -87,17 +90,17 @@ class SameTimeBefore:
     """The value a whole number of periods before each label: the latest that the origin knows."""
 
     def __init__(self, windows: Windows, period: int, otherwise: Forecaster) -> None:
-        self._windows, self._period = windows, period
+        self._windows, self.period = windows, period
         self.stand_in = StandIn(otherwise, windows.device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, H, N) in real units."""
-        ahead_H = torch.arange(batch.y_BHN.shape[1], device=batch.origins_B.device)
-        # A label more than one period ahead of its origin must go back further.
-        back_H = (ahead_H // self._period + 1) * self._period
-        steps_BH = batch.origins_B[:, None] + ahead_H - back_H - self._windows.first_step
-        values_BHN = self._windows.values_TN[steps_BH.clamp(min=0)]
-        values_BHN = values_BHN.where(steps_BH[:, :, None] >= 0, torch.nan)
+        labels = batch.y_BHN.shape[1]
+        known = min(labels, self.period)
+        values_BSN = self._windows.values(batch.origins_B, -self.period, known - self.period)
+        # A label more than one period ahead of its origin must go back further: to the same steps.
+        ahead_H = torch.arange(labels, device=values_BSN.device) % self.period
+        values_BHN = values_BSN if known == labels else values_BSN[:, ahead_H]
         return self.stand_in.fill(values_BHN, batch)
 
 
@@ -123,12 +126,28 @@ class StandIn:
         return stood_in / labels if labels else 0.0
 
 
-def _mean_by(group_T: Tensor, values_TN: Tensor, groups: int) -> Tensor:
-    """(groups, N) mean of the observed values of each group, NaN where there is none."""
-    observed = ~values_TN.isnan()
-    shape = (groups, values_TN.shape[1])
-    total = torch.zeros(shape, dtype=torch.float64, device=values_TN.device)
-    count = torch.zeros(shape, dtype=torch.int32, device=values_TN.device)
-    total.index_add_(0, group_T, values_TN.nan_to_num(nan=0.0).double())
-    count.index_add_(0, group_T, observed.int())
-    return (total / count).float()
+class _Sums:
+    """Sums and counts of the observed values of each group of steps: (groups, N)."""
+
+    def __init__(self, groups: int, windows: Windows) -> None:
+        shape = (groups, windows.nodes)
+        self._total_GN = torch.zeros(shape, dtype=torch.float64, device=windows.device)
+        self._count_GN = torch.zeros(shape, dtype=torch.int32, device=windows.device)
+
+    def add(self, group_S: Tensor, values_SN: Tensor) -> None:
+        """Takes (S, N) values, each step to its group."""
+        self._total_GN.index_add_(0, group_S, values_SN.nan_to_num(nan=0.0).double())
+        self._count_GN.index_add_(0, group_S, (~values_SN.isnan()).int())
+
+    def over(self, groups: int) -> "_Sums":
+        """The sums over so many equal runs of groups, which become one."""
+        joined = copy(self)
+        joined._total_GN, joined._count_GN = (
+            part.view(groups, -1, part.shape[1]).sum(dim=0, dtype=part.dtype)
+            for part in (self._total_GN, self._count_GN)
+        )
+        return joined
+
+    def means(self) -> Tensor:
+        """(groups, N) means, NaN where nothing was observed."""
+        return torch.div(self._total_GN, self._count_GN).float()

@@ -39,27 +39,24 @@ def is_readable(array: zarr.Array[Any]) -> bool:
     )
 
 
-def read_steps(array: zarr.Array[Any], first: int, stop: int) -> NDArray[np.float32]:
+def read_steps(
+    array: zarr.Array[Any], first: int, stop: int, into: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """(S, N) values of steps first .. stop of an array that is readable.
 
-    Raises:
-        ValueError: a chunk is missing, or is not what was written.
-    """
-    values = np.empty((stop - first, array.shape[1]), dtype=np.float32)
-    read_steps_into(values, array, first)
-    return values
-
-
-def read_steps_into(values: NDArray[np.float32], array: zarr.Array[Any], first: int) -> None:
-    """Fills (S, N) memory with the values of S steps from the first on.
+    `into` is memory for them, (S, N) and contiguous; by default it is made.
 
     Raises:
         ValueError: a chunk is missing, or is not what was written.
     """
+    values = into
+    if values is None:
+        values = np.empty((stop - first, array.shape[1]), dtype=np.float32)
     # A loop in a thread of its own: the caller's thread may be running one already.
     with ThreadPoolExecutor(DECODERS) as decoders, ThreadPoolExecutor(1) as fetcher:
         reading = _read_into(values, array, first, first + len(values), decoders)
         fetcher.submit(asyncio.run, reading).result()
+    return values
 
 
 async def _read_into(

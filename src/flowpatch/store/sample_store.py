@@ -3,6 +3,7 @@
 Which arrays a version has is in `arrays.py`; how one is written, in `writer.py`.
 """
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import Statistics
 from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
-from flowpatch.store.chunks import is_readable, read_steps, read_steps_into
+from flowpatch.store.chunks import is_readable, read_steps
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest
 from flowpatch.store.repository import Repository, VersionInfo, open_repository, reading
 from flowpatch.time_axis import TimeAxis
 
+READ_BYTES = 2**25
+"""Of a series that passes through day by day: what is read at a time."""
 _WIDTHS = {"cause": len(COUNTED_BY_DAY) + 2, "extreme": 2}
 """Of the ledger's arrays: records by cause, zeros and negatives; the lowest and highest value."""
 
@@ -94,24 +97,42 @@ class SampleStore:
         """This version as Zarr: `xarray.open_zarr(store.zarr_store, consolidated=False)`."""
         return self._session.store
 
-    def read(self, first_step: int = 0, stop_step: int | None = None) -> NDArray[np.float32]:
+    def read(
+        self,
+        first_step: int = 0,
+        stop_step: int | None = None,
+        into: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """(S, N) values of steps first_step .. stop_step, NaN where nothing was observed.
+
+        `into` is memory for them, used over and over by who reads block after block.
 
         Raises:
             StoreDamagedError: a chunk is missing or does not decode.
         """
         first, stop, _ = slice(first_step, stop_step).indices(self.axis.length)
         with reading(self.place):
-            return read_steps(self._open_array("value"), first, max(first, stop))
+            return read_steps(self._open_array("value"), first, max(first, stop), into)
 
-    def read_into(self, values: NDArray[np.float32]) -> None:
-        """Fills (T, N) memory with the values of all steps, as `read` returns them.
+    def days(self, first: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Each day of the steps first .. stop, counted from the first: its first step, and its
+        (S, N) values. The last may be shorter. Some days are read at a time, and no more.
 
         Raises:
             StoreDamagedError: a chunk is missing or does not decode.
         """
+        a_day = self.axis.steps_a_day
+        together = a_day * max(1, READ_BYTES // (4 * self.manifest.nodes * a_day))
+        for begin in range(first, stop, together):
+            values = self.read(begin, min(begin + together, stop))
+            for day in range(0, len(values), a_day):
+                yield begin + day, values[day : day + a_day]
+
+    @property
+    def chunk_steps(self) -> int:
+        """Steps that are read together: what lies in one chunk of the values."""
         with reading(self.place):
-            read_steps_into(values, self._open_array("value"), 0)
+            return int(self._open_array("value").chunks[0])
 
     def versions(self) -> list[VersionInfo]:
         """Every committed version, newest first."""

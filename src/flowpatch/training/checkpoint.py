@@ -38,8 +38,12 @@ from flowpatch.series.statistics import Statistics
 from flowpatch.store.sample_store import SampleStore
 from flowpatch.time_axis import MINUTES_A_DAY
 from flowpatch.training.device import encoder_dtype
+from flowpatch.training.needs import Work, needs_of
 from flowpatch.training.settings import TrainSettings
 from flowpatch.windows.batches import Windows
+from flowpatch.windows.opening import open_windows
+from flowpatch.windows.order import BlockOrder
+from flowpatch.windows.residence import Needs
 from flowpatch.windows.shared import Machine
 
 FORMAT = 1
@@ -85,7 +89,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a forecaster needs, and, where `resume` holds tensors, all that training needs."""
+    """All that a forecaster needs, and, where `resume` holds tensors, all that training needs.
+
+    `order` is how its epochs mix the windows, wherever the series lies.
+    """
 
     model_settings: ModelSettings
     train_settings: TrainSettings
@@ -98,6 +105,7 @@ class Checkpoint:
     store: StoreReference
     weights: dict[str, Tensor]
     progress: Progress
+    order: BlockOrder | None = None
     resume: dict[str, Tensor] = field(default_factory=dict)
 
     def check_store(self, store: SampleStore) -> None:
@@ -129,8 +137,7 @@ class Checkpoint:
             if self.model_settings.layers > len(self.weights):
                 raise ValueError(f"{self.model_settings.layers} layers")
             # Of shapes alone: a stranger's sizes may be any.
-            with torch.device("meta"):
-                expected = self._new_model().state_dict()
+            expected = self._new_model_of_shapes().state_dict()
             shapes, found = (
                 {name: tensor.shape for name, tensor in tensors.items()}
                 for tensors in (expected, self.weights)
@@ -151,6 +158,10 @@ class Checkpoint:
             self.steps_a_day,
         )
 
+    def _new_model_of_shapes(self) -> PatchSTG:
+        with torch.device("meta"):
+            return self._new_model()
+
     def model(self, device: torch.device) -> PatchSTG:
         """The forecaster on a device, with its weights where there are any yet."""
         model = self._new_model()
@@ -160,11 +171,41 @@ class Checkpoint:
         return model.to(device)
 
     def windows(
-        self, store: SampleStore, device: torch.device, machine: Machine | None = None
+        self,
+        store: SampleStore,
+        device: torch.device,
+        work: Work,
+        batch_size: int | None = None,
+        memory_limit: int | None = None,
+        machine: Machine | None = None,
     ) -> Windows:
-        """The windows of a store as the run sees them."""
-        missing = self.train_settings.missing
-        return Windows.of_store(store, self.input_len, self.output_len, missing, device, machine)
+        """The windows of a store as the run sees them, for some work in so much memory.
+
+        The processes of a `machine` read the store once together.
+
+        Raises:
+            MemoryLimitError: it is too little.
+        """
+        return open_windows(
+            store,
+            self.input_len,
+            self.output_len,
+            self.train_settings.missing,
+            device,
+            memory_limit,
+            self.needs(work, device, batch_size),
+            machine,
+        )
+
+    def needs(self, work: Work, device: torch.device, batch_size: int | None = None) -> Needs:
+        """What the model takes at some work, in batches as trained unless their size is given."""
+        return needs_of(
+            work,
+            self._new_model_of_shapes(),
+            batch_size or self.train_settings.batch_size,
+            encoder_dtype(self.train_settings.precision, device),
+            device,
+        )
 
     def save(self, path: Path) -> None:
         """Writes the file whole, then renames it into place.
@@ -200,6 +241,7 @@ class Checkpoint:
             "nodes": self.nodes.to_json(),
             "store": asdict(self.store),
             "progress": asdict(self.progress),
+            "order": None if self.order is None else self.order.to_json(),
         }
 
     @classmethod
@@ -270,6 +312,8 @@ class Checkpoint:
                 if name.startswith(prefix)
             }
 
+        # Older runs have none: their series were in memory.
+        order = described.get("order")
         return cls(
             model_settings=ModelSettings(**described["model_settings"]),
             train_settings=TrainSettings(**described["train_settings"]),
@@ -286,6 +330,7 @@ class Checkpoint:
             store=StoreReference(**described["store"]),
             weights=under("weights/"),
             progress=Progress(**described["progress"]),
+            order=BlockOrder.from_json(order) if order else None,
             resume=under("resume/"),
         )
 

@@ -10,6 +10,7 @@ from flowpatch.metrics import MAPE_FLOOR, ScoreTable
 from flowpatch.model.baselines import Forecaster, LastValue, SameTimeBefore, naive_forecasts
 from flowpatch.progress import track
 from flowpatch.series.splits import SplitName
+from flowpatch.settings import parse_bytes
 from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import open_trained_store
@@ -71,17 +72,23 @@ def evaluate(
     batch_size: int | None = None,
     device: str = "auto",
     mape_floor: float = MAPE_FLOOR,
+    memory_limit: str | int | None = None,
 ) -> Evaluation:
     """Scores a run's model and the naive forecasts on a split, in real units.
 
     Where several processes were launched, all of them call this; each gets the same scores, which
     do not depend on their number.
+    `memory_limit` is what the processes of a machine may take together, such as `2GB`; by default
+    what there is.
 
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
         StoreNotFoundError, RunMismatchError: its store version is not there.
         PeriodError: the split has no observed label.
+        SettingsError: the device or the memory limit is none.
+        MemoryLimitError: the memory allowed is too little.
     """
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
     folder = RunFolder(Path(run))
     with joined() as world:
         trained = world.from_main(lambda: folder.load(checkpoint))
@@ -90,12 +97,12 @@ def evaluate(
             found_device = select_device(device, world.launch)
             origins = origins_of(store.splits, split, trained.input_len, trained.output_len)
             check_windows(world.launch.size, len(origins), split)
-        windows = trained.windows(store, found_device, world)
+        batch_size = batch_size or trained.train_settings.batch_size
+        windows = trained.windows(store, found_device, "evaluate", batch_size, limit, world)
         forecasters = {
             MODEL: in_real_units(trained.model(windows.device).eval(), trained.statistics),
             **naive_forecasts(windows, store.splits),
         }
-        batch_size = batch_size or trained.train_settings.batch_size
         with track("evaluate", total=len(origins), unit="windows") as task:
             tables = score(
                 forecasters, windows, origins, batch_size, mape_floor, task.advance, world

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
@@ -40,6 +41,7 @@ def train(
         RunExistsError: the run's folder is not empty.
         OutputError: the file system refused a write; a run that has begun can be resumed.
         PeriodError, LayoutError, SettingsError: store and settings do not fit together.
+        MemoryLimitError: the memory allowed is too little.
         StoppedByUser: Ctrl-C; the run can be resumed.
         TrainingDivergedError: the loss is no longer a number.
         ProcessLostError: another process has ended; the run can be resumed.
@@ -70,29 +72,22 @@ def _begin(
     with world.together():
         accelerator = make_accelerator(train_settings, world.launch)
         check_processes(world, train_settings, store, input_len, output_len)
-    windows = Windows.of_store(
-        store,
-        input_len,
-        output_len,
-        train_settings.missing,
-        accelerator.device,
-        world,
-    )
-    model_settings.temporal_patches(windows.input_len)
+    model_settings.temporal_patches(input_len)
     checkpoint = Checkpoint(
         model_settings=model_settings,
         train_settings=train_settings,
-        input_len=windows.input_len,
-        output_len=windows.output_len,
+        input_len=input_len,
+        output_len=train_settings.output_len or store.manifest.output_len,
         steps_a_day=store.axis.steps_a_day,
-        layout=world.from_main(lambda: make_layout(model_settings, store, windows)),
+        layout=world.from_main(lambda: make_layout(model_settings, store)),
         statistics=store.statistics,
         nodes=store.nodes,
         store=StoreReference.of(store),
         weights={},
         progress=Progress(),
     )
-    return checkpoint, windows, accelerator
+    windows = _training_windows(checkpoint, store, accelerator.device, world)
+    return replace(checkpoint, order=windows.order), windows, accelerator
 
 
 def _create(folder: RunFolder, checkpoint: Checkpoint, store: SampleStore) -> None:
@@ -110,17 +105,19 @@ def resume(
     store_path: str | Path | None = None,
     max_epoch: int | None = None,
     device: str | None = None,
+    memory_limit: str | int | None = None,
 ) -> Checkpoint:
     """Goes on with a stopped run, on the store version that it was trained on.
 
-    With as many processes as were launched now, however many there were before.
-    `store_path` says where the store is now, `max_epoch` and `device` replace the run's own.
+    With as many processes as were launched now, however many there were before. `store_path` says
+    where the store is now; `max_epoch`, `device` and `memory_limit` replace the run's own. The
+    order of windows stays that of the run, in memory or streamed.
 
     Raises:
         RunNotFoundError, CheckpointDamagedError: the run cannot be read.
         RunMismatchError: the store is not the one that the run was trained on.
     """
-    changes = {"max_epoch": max_epoch, "device": device}
+    changes = {"max_epoch": max_epoch, "device": device, "memory_limit": memory_limit}
     with joined() as world:
         folder = RunFolder(world.from_main(lambda: Path(run)))
         checkpoint = world.from_main(lambda: folder.load("last"))
@@ -136,7 +133,8 @@ def resume(
             accelerator = make_accelerator(settings, world.launch)
             input_len, output_len = checkpoint.input_len, checkpoint.output_len
             check_processes(world, settings, store, input_len, output_len)
-        windows = checkpoint.windows(store, accelerator.device, world)
+        windows = _training_windows(checkpoint, store, accelerator.device, world)
+        windows.order = checkpoint.order
         trainer = Trainer(folder, checkpoint, store, windows, accelerator, world)
         progress = checkpoint.progress
         world.from_main(lambda: folder.keep_rows(progress.step, progress.epoch))
@@ -183,25 +181,29 @@ def open_trained_store(checkpoint: Checkpoint, store_path: str | Path | None = N
     return store
 
 
-def make_layout(settings: ModelSettings, store: SampleStore, windows: Windows) -> PatchLayout:
-    """The patch layout that the settings ask for; `paper` looks at the training values."""
+def _training_windows(
+    checkpoint: Checkpoint, store: SampleStore, device: torch.device, world: World
+) -> Windows:
+    settings = checkpoint.train_settings
+    share = -(-settings.batch_size // world.launch.size)
+    return checkpoint.windows(store, device, "train", share, settings.memory_limit, world)
+
+
+def make_layout(settings: ModelSettings, store: SampleStore) -> PatchLayout:
+    """The patch layout that the settings ask for; `paper` reads the training values."""
     coordinates = store.nodes.coordinates
     if settings.layout == "balanced":
         return balanced_layout(coordinates, settings.factors)
     return paper_layout(
         coordinates,
-        lambda: daily_profiles(
-            _training_days(store, windows), store.axis.steps_a_day, windows.nodes
-        ),
+        lambda: daily_profiles(_training_days(store), store.axis.steps_a_day, len(coordinates)),
         settings.depth,
         settings.leaf_size,
         settings.factors,
     )
 
 
-def _training_days(store: SampleStore, windows: Windows) -> Iterator[NDArray[np.float32]]:
+def _training_days(store: SampleStore) -> Iterator[NDArray[np.float32]]:
     """Scaled values of each whole day of the training period."""
-    first, stop = store.splits.bounds("train")
-    for begin in range(first, stop, store.axis.steps_a_day):
-        day_TN = windows.values_TN[begin : min(begin + store.axis.steps_a_day, stop)]
-        yield store.statistics.scale(day_TN).cpu().numpy()
+    for _, day_TN in store.days(*store.splits.bounds("train")):
+        yield store.statistics.scale(day_TN)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowpatch.metrics import MAPE_FLOOR, ScoreSums, ScoreTable, no_sums, sums_of_batch
-from flowpatch.model.baselines import Forecaster
+from flowpatch.model.baselines import Forecaster, periods_of
 from flowpatch.series.statistics import Statistics
 from flowpatch.training.captured import Captured
 from flowpatch.training.shares import origins_dealt, rounds
@@ -49,7 +49,9 @@ def score(
     rank, size = world.launch.rank, world.launch.size
     sums = {name: ScoreSums(windows.output_len, windows.device, mape_floor) for name in forecasters}
     none_F6H = torch.stack([no_sums(windows.output_len, windows.device) for _ in sums])
-    mine = windows.batches(origins_dealt(origins, batch_size, rank, size), batch_size)
+    my_origins = origins_dealt(origins, batch_size, rank, size)
+    windows.expect(my_origins, periods_of(forecasters.values()))
+    mine = windows.batches(my_origins, batch_size)
     for windows_of_batch in rounds(len(origins), batch_size, size):
         found_F6H = none_F6H
         if rank < len(windows_of_batch):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from flowpatch.settings import Settings
+from flowpatch.settings import Bytes, Settings
 from flowpatch.windows.missing import Missing
 
 Positive = Annotated[int, Field(ge=1)]
@@ -54,6 +54,9 @@ class TrainSettings(Settings):
     auto is yes for long trainings."""
     device: str = "auto"
     """auto, cpu, cuda, or one GPU such as cuda:0."""
+    memory_limit: Bytes | None = None
+    """Memory that the process may take, such as 2GB; by default what the machine or its container
+    has. A series that does not fit is streamed from the store."""
     seed: Annotated[int, Field(ge=0)] = 1
     """Seed of the initial weights, the order of windows, and dropout."""
     log_every: Positive = 50

@@ -187,6 +187,7 @@ class Trainer:
         seed, epoch = self.settings.seed, self.progress.epoch
         order = self._windows.epoch_order(self._train_origins, seed, epoch)
         batch_size = self.settings.batch_size
+        self._windows.expect(order[self.progress.epoch_step * batch_size :])
         for epoch_step in range(self.progress.epoch_step, self.steps_an_epoch):
             origins = order[epoch_step * batch_size : (epoch_step + 1) * batch_size]
             self._take_step(origins)

@@ -1,9 +1,14 @@
-"""Batches cut from a series by one index gather, on the device that trains.
+"""What windows are: indices into a series, cut into batches when one is asked for.
 
-Shape suffixes: B windows, T input steps, H label steps, N nodes.
+The contract of every kind of windows: of a series in memory (`in_memory.py`), of one that is read
+from its store while it serves (`streaming.py`), and of either behind a GPU (`transfer.py`). The
+same origins give the same batch, to the bit, whichever it is.
+
+Shape suffixes: B windows, T input steps, H label steps, S steps, N nodes.
 """
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpatch.series.statistics import Statistics
-from flowpatch.store.sample_store import SampleStore
 from flowpatch.time_axis import DAYS_A_WEEK, TimeAxis
-from flowpatch.windows.inputs import PreparedInputs, gather
-from flowpatch.windows.memory import BatchMemory
 from flowpatch.windows.missing import Missing
-from flowpatch.windows.shared import Machine, read_shared
+from flowpatch.windows.order import BlockOrder, epoch_order
 
 
 @dataclass(frozen=True)
@@ -54,114 +56,74 @@ class Batch:
         return len(self.origins_B)
 
 
-class Windows:
-    """All windows of a series, held once on one device and cut when a batch asks for them.
+class Windows(ABC):
+    """All windows of a series, wherever its values lie.
 
-    Args:
-        values: (T, N) series in real units, NaN where nothing was observed.
+    Attributes:
         axis: the time axis that the steps count on.
         statistics: the scaling of the input.
         input_len: steps before the origin.
         output_len: steps from the origin.
         missing: what the model sees in a missing cell.
-        device: where the series lives and the batches are cut.
-        first_step: the step of the first row, where `values` is a piece of the series.
-        machine: the processes that `values` are shared with, which then share what is prepared.
+        device: where batches lie.
+        nodes: N.
+        order: how an epoch mixes the windows; None mixes all of them.
     """
 
     def __init__(
         self,
-        values: NDArray[np.float32],
         axis: TimeAxis,
         statistics: Statistics,
         input_len: int,
         output_len: int,
-        missing: Missing = "last",
-        device: torch.device | str = "cpu",
-        first_step: int = 0,
-        machine: Machine | None = None,
+        missing: Missing,
+        device: torch.device,
+        nodes: int,
     ) -> None:
-        self.device = torch.device(device)
         self.axis, self.statistics = axis, statistics
         self.input_len, self.output_len = input_len, output_len
-        self._missing: Missing = missing
-        self.first_step = first_step
-        self.values_TN = torch.from_numpy(values).to(self.device)
-        self._memory = BatchMemory()
-        self._inputs = PreparedInputs(
-            self.values_TN, statistics, input_len, missing, self._memory, machine
-        )
-        self._offsets = torch.arange(-input_len, output_len, device=self.device)
-        self._first_weekday = int(axis.day_of_week_index()[0])
+        self.missing: Missing = missing
+        self.device, self.nodes = device, nodes
+        self.order: BlockOrder | None = None
+        self._offsets_W = torch.arange(-input_len, output_len, device=device)
 
-    @classmethod
-    def of_store(
-        cls,
-        store: SampleStore,
-        input_len: int | None = None,
-        output_len: int | None = None,
-        missing: Missing = "last",
-        device: torch.device | str = "cpu",
-        machine: Machine | None = None,
-    ) -> "Windows":
-        """The windows of a store; lengths default to those that it was built with.
-
-        The processes of a `machine` read the store once together.
-        """
-        return cls(
-            read_shared(store, machine),
-            store.axis,
-            store.statistics,
-            input_len or store.manifest.input_len,
-            output_len or store.manifest.output_len,
-            missing,
-            device,
-            machine=machine,
-        )
-
-    @property
-    def missing(self) -> Missing:
-        """What the model sees in a missing cell."""
-        return self._missing
-
-    @property
-    def nodes(self) -> int:
-        """N."""
-        return int(self.values_TN.shape[1])
-
+    @abstractmethod
     def batch(self, origins: NDArray[np.int64]) -> Batch:
-        """Cuts the windows at (B,) origins: a gather of inputs, and one of labels.
+        """The windows at (B,) origins.
 
         Raises:
             IndexError: a window reaches outside the series.
+            StoreDamagedError: the values are read from a store, and a part of it is missing.
         """
-        origins = np.asarray(origins, dtype=np.int64)
-        lowest = self.first_step + self.input_len
-        highest = self.first_step + len(self.values_TN) - self.output_len
-        if len(origins) and not lowest <= origins.min() <= origins.max() <= highest:
-            raise IndexError(
-                f"origins {origins.min()}..{origins.max()} reach outside the series: "
-                f"allowed {lowest}..{highest}"
-            )
-        # A copy, as torch takes neither a reversed view nor one that is read-only.
-        origins_B = torch.from_numpy(origins.copy()).to(self.device, non_blocking=True)
-        steps = origins_B[:, None] + self._offsets
-        rows, split = steps - self.first_step, self.input_len
-        time_of_day, day_of_week = self.calendar(steps)
-        first_rows = origins - self.first_step - self.input_len
-        return Batch(
-            x_BTN=self._inputs.of_windows(first_rows, rows[:, :split]),
-            y_BHN=gather(self.values_TN, rows[:, split:], self._memory),
-            time_of_day_BT=time_of_day[:, :split],
-            day_of_week_BT=day_of_week[:, :split],
-            time_of_day_BH=time_of_day[:, split:],
-            day_of_week_BH=day_of_week[:, split:],
-            origins_B=origins_B,
-        )
+
+    @abstractmethod
+    def values(self, origins_B: Tensor, first: int, stop: int) -> Tensor:
+        """(B, S, N) values in real units of the steps origin + first .. origin + stop.
+
+        NaN where nothing was observed, or where the series has no such step. S is no more than
+        `output_len`, unless the steps are those of the windows themselves.
+        """
+
+    @abstractmethod
+    def days(self, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
+        """Each day of the steps first .. stop, counted from the first: its first step, and its
+        (S, N) values in real units. The last may be shorter.
+
+        Raises:
+            IndexError: the windows do not have all of these steps.
+        """
+
+    @abstractmethod
+    def expect(self, origins: NDArray[np.int64], back: Sequence[int] = ()) -> None:
+        """Tells which origins `batch` will be asked for, in their order, so that what they need
+        can be read in time; `back` are steps that `values` will look back from each of them.
+
+        A part of them may be left out, and others may be asked for, which then take longer.
+        """
 
     def epoch_order(self, origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
         """The origins in the order in which an epoch visits them: a function of seed and epoch."""
-        return np.random.default_rng([seed, epoch]).permutation(origins)
+        return epoch_order(origins, seed, epoch, self.order)
 
     def batches(self, origins: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
         """Batches over the origins in the order given; the last may be smaller."""
@@ -171,4 +133,31 @@ class Windows:
     def calendar(self, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Step of the day and day of the week of any steps; the axis starts at a midnight."""
         days = steps.div(self.axis.steps_a_day, rounding_mode="floor")
-        return steps % self.axis.steps_a_day, (days + self._first_weekday) % DAYS_A_WEEK
+        return steps % self.axis.steps_a_day, (days + self.axis.first_weekday) % DAYS_A_WEEK
+
+    def _dated(self, x_BTN: Tensor, y_BHN: Tensor, origins_B: Tensor) -> Batch:
+        """A batch of these values, with its times."""
+        time_of_day_BW, day_of_week_BW = self.calendar(origins_B[:, None] + self._offsets_W)
+        split = self.input_len
+        return Batch(
+            x_BTN=x_BTN,
+            y_BHN=y_BHN,
+            time_of_day_BT=time_of_day_BW[:, :split],
+            day_of_week_BT=day_of_week_BW[:, :split],
+            time_of_day_BH=time_of_day_BW[:, split:],
+            day_of_week_BH=day_of_week_BW[:, split:],
+            origins_B=origins_B,
+        )
+
+
+def check_origins(origins: NDArray[np.int64], lowest: int, highest: int) -> None:
+    """Makes sure that all windows lie inside a series.
+
+    Raises:
+        IndexError: one does not.
+    """
+    if len(origins) and not lowest <= origins.min() <= origins.max() <= highest:
+        raise IndexError(
+            f"origins {origins.min()}..{origins.max()} reach outside the series: "
+            f"allowed {lowest}..{highest}"
+        )

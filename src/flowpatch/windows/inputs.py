@@ -1,7 +1,8 @@
 """The series as the model sees it: scaled, and every missing cell filled by the policy.
 
-A step is prepared once, when a window first asks for it, so that a batch is a gather and a start
-does not wait for a pass over the series.
+Of a series in memory a step is prepared once, when a window first asks for it, so that a batch is a
+gather and a start does not wait for a pass over the series. Windows that are cut from a series on
+its way through are prepared each for itself (`scale_and_fill`), to the same bits.
 
 `last` depends on where a window begins, as it may not show what was observed before that:
 
@@ -64,6 +65,20 @@ def hide_few(x_BTN: Tensor, unseen_BN: Tensor) -> bool:
         more = left > 1
         place, left = place[more] + nodes, left[more] - 1
     return True
+
+
+def scale_and_fill(x_BTN: Tensor, statistics: Statistics, missing: Missing) -> None:
+    """Windows in real units become what the model sees of them, in place."""
+    missing_BTN = x_BTN.isnan()
+    # As `Statistics.scale` does.
+    x_BTN.sub_(statistics.mean).div_(statistics.deviation)
+    if not missing_BTN.any():
+        return
+    if missing == "last":
+        for step in range(1, x_BTN.shape[1]):
+            here_BN = x_BTN[:, step]
+            torch.where(missing_BTN[:, step], x_BTN[:, step - 1], here_BN, out=here_BN)
+    x_BTN.nan_to_num_(nan=statistics.scale(0.0) if missing == "zero" else 0.0)
 
 
 class PreparedInputs:

@@ -9,6 +9,7 @@ is written with the same values, so no process waits for another after the serie
 import math
 import mmap
 import os
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -29,6 +30,9 @@ class Machine(Protocol):
 
     def together(self) -> AbstractContextManager[None]:
         """Work inside this block is done by all or fails in all."""
+
+    def from_main(self, action: Callable[[], T]) -> T:
+        """What an action of one process returns or raises, in all processes of all machines."""
 
     def hand_out(self, value: T) -> T:
         """The value of the first process of the machine."""
@@ -52,8 +56,39 @@ def read_shared(store: SampleStore, machine: Machine | None) -> NDArray[np.float
     values = shared_array(shape, np.float32, machine)
     with machine.together():
         if machine.launch.is_first_here:
-            store.read_into(values)
+            store.read(into=values)
     return values
+
+
+def read_shared_in_pieces(
+    store: SampleStore, machine: Machine | None, steps: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """First step and (S, N) values of one piece of a store after the other, S up to `steps`.
+
+    All are in the same memory: a piece is gone once the next is asked for.
+
+    Raises:
+        StoreDamagedError: a chunk is missing or does not decode; in all processes.
+    """
+    shape = (min(steps, store.axis.length), store.manifest.nodes)
+    together = machine if shares_memory(machine) else None
+    values = (
+        np.empty(shape, np.float32)
+        if together is None
+        else shared_array(shape, np.float32, together)
+    )
+    for first in range(0, store.axis.length, steps):
+        piece = values[: store.axis.length - first]
+        if together is None:
+            store.read(first, first + len(piece), into=piece)
+        else:
+            with together.together():
+                if together.launch.is_first_here:
+                    store.read(first, first + len(piece), into=piece)
+        yield first, piece
+        if together is not None:
+            # Nobody writes the next piece before all have taken this one.
+            together.hand_out(None)
 
 
 def shared_array(shape: tuple[int, ...], dtype: DTypeLike, machine: Machine) -> NDArray[Any]:

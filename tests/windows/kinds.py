@@ -1,0 +1,65 @@
+"""A store of any values, and windows over it of every kind, for tests."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowpatch.series.statistics import Statistics
+from flowpatch.store.sample_store import SampleStore
+from flowpatch.time_axis import TimeAxis
+from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
+from flowpatch.windows.missing import Missing
+from flowpatch.windows.residence import BlockPlan
+from flowpatch.windows.streaming import Streamed
+from flowpatch.windows.transfer import Transferred
+
+Kind = Literal["in memory", "streamed", "transferred"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class PlainStore:
+    """What windows ask of a store, over values in memory; `reads` counts its reads."""
+
+    def __init__(self, values: NDArray[np.float32], axis: TimeAxis, statistics: Statistics) -> None:
+        self.axis, self.statistics = axis, statistics
+        self.manifest = SimpleNamespace(nodes=values.shape[1])
+        self._values, self.reads = values, 0
+        self.before_read: Callable[[], Any] = lambda: None
+
+    def read(self, first: int, stop: int, into: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.before_read()
+        self.reads += 1
+        into[:] = self._values[first:stop]
+        return into
+
+    def days(self, first: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for day in range(first, stop, self.axis.steps_a_day):
+            yield day, self._values[day : min(day + self.axis.steps_a_day, stop)]
+
+
+def streamed(store: PlainStore, plan: BlockPlan, *lengths: int, missing: Missing) -> Streamed:
+    return Streamed(cast(SampleStore, store), plan, *lengths, missing)
+
+
+def windows_of_kind(
+    kind: Kind,
+    values: NDArray[np.float32],
+    axis: TimeAxis,
+    statistics: Statistics,
+    input_len: int,
+    output_len: int,
+    missing: Missing = "last",
+    plan: BlockPlan | None = None,
+) -> Windows:
+    """Windows over the same values, whichever way they come."""
+    if kind == "in memory":
+        return InMemory(values, axis, statistics, input_len, output_len, missing)
+    plan = plan or BlockPlan(5, 3)
+    store = PlainStore(values, axis, statistics)
+    host = streamed(store, plan, input_len, output_len, missing=missing)
+    return host if kind == "streamed" else Transferred(host, torch.device("cpu"))
