@@ -303,8 +303,7 @@ class Trainer:
             f"PatchSTG, {parameters:,} parameters, {layout.patches} patches of "
             f"{layout.patch_size}, {len(self._train_origins):,} training windows of "
             f"{self._windows.input_len} -> {self._windows.output_len} steps, "
-            f"on {place}{others}"
-            + (f", from epoch {epoch + 1}" if self.progress.step else "")
+            f"on {place}{others}" + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
 
 

@@ -1,0 +1,96 @@
+"""Memory that the processes of a machine share; here they are threads of one."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+
+from flowpatch.launch import Launch
+from flowpatch.store.sample_store import open_store
+from flowpatch.windows.batches import Windows
+from flowpatch.windows.shared import read_shared, shared_array
+
+T = TypeVar("T")
+SIZE = 3
+
+
+class Threads:
+    """The threads of a machine; `Processes` does the same for processes."""
+
+    def __init__(self, rank: int, barrier: threading.Barrier, said: dict) -> None:
+        self.launch = Launch(rank, SIZE, rank, SIZE)
+        self._barrier, self._said = barrier, said
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+        self._barrier.wait()
+
+    def hand_out(self, value: T) -> T:
+        self._said[self.launch.rank] = value
+        self._barrier.wait()
+        found = self._said[0]
+        self._barrier.wait()
+        return found
+
+
+def in_threads(action) -> list:
+    barrier, said = threading.Barrier(SIZE, timeout=20), {}
+    with ThreadPoolExecutor(SIZE) as pool:
+        machines = [Threads(rank, barrier, said) for rank in range(SIZE)]
+        return list(pool.map(action, machines))
+
+
+def test_all_see_what_any_writes_and_it_has_no_name() -> None:
+    arrays = in_threads(lambda machine: shared_array((4, 5), np.int16, machine))
+    assert [array.shape for array in arrays] == [(4, 5)] * SIZE
+    assert not any(array.any() for array in arrays)
+    for rank, array in enumerate(arrays):
+        array[rank] = rank + 1
+    assert [array[:, 0].tolist() for array in arrays] == [[1, 2, 3, 0]] * SIZE
+    assert not list(Path("/dev/shm").glob("*flowpatch*"))
+    # No open file is left either.
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert sum("memfd:flowpatch" in link for link in links) <= SIZE
+
+
+def test_a_store_is_read_once(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, read = open_store(small_store), []
+    expected, read_into = store.read(), type(store).read_into
+    monkeypatch.setattr(
+        type(store), "read_into", lambda self, values: (read.append(1), read_into(self, values))
+    )
+    monkeypatch.setattr(type(store), "read", None)
+    for values in in_threads(lambda machine: read_shared(store, machine)):
+        np.testing.assert_array_equal(values, expected)
+    assert read == [1]
+
+
+@pytest.mark.parametrize("missing", ["last", "mean", "zero"])
+def test_batches_from_shared_memory_are_those_of_ones_own(small_store: Path, missing: str) -> None:
+    store = open_store(small_store)
+    own = Windows.of_store(store, missing=missing)
+    all_windows = in_threads(
+        lambda machine: Windows.of_store(store, missing=missing, machine=machine)
+    )
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        for windows in all_windows:
+            origins = generator.integers(8, store.axis.length - 4, 6)
+            found, expected = windows.batch(origins), own.batch(origins)
+            assert torch.equal(found.x_BTN, expected.x_BTN)
+            torch.testing.assert_close(found.y_BHN, expected.y_BHN, equal_nan=True)
+
+
+def test_a_process_alone_reads_for_itself(small_store: Path) -> None:
+    store = open_store(small_store)
+    lone = Threads(0, threading.Barrier(1), {})
+    lone.launch = Launch()
+    for machine in (None, lone):
+        np.testing.assert_array_equal(read_shared(store, machine), store.read())
