@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+BATCH_SIZES = (3, 11, 64)
+"""Windows of one step of an evaluation in a drill."""
 LAUNCHER_SAYS = ("E1", "W1", "  ", "Traceback", "torch.distributed", "---", "===", "[")
 """How lines of torchrun's own begin."""
 
@@ -106,8 +108,7 @@ def drill(store: Path, run: Path, found: Path) -> None:
         trained = train(opened, run, model_settings, train_settings)
         saw["best_val_mae"] = trained.progress.best_val_mae
         saw["scores"] = [
-            evaluate(run, batch_size=batch_size, device="cpu").to_json()
-            for batch_size in (3, 11, 64)
+            evaluate(run, batch_size=count, device="cpu").to_json() for count in BATCH_SIZES
         ]
         try:
             train(opened, run / "x", model_settings, train_settings.replace(batch_size=size - 1))

@@ -14,7 +14,7 @@ from flowpatch.training.evaluation import evaluate
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
-from several_processes import Ended, accelerate, torchrun
+from several_processes import BATCH_SIZES, Ended, accelerate, torchrun
 
 MODEL = {"layers": 1, "input_dims": 8, "node_dims": 4, "tod_dims": 2, "dow_dims": 2, "dropout": 0.3}
 TRAINING = {
@@ -74,7 +74,7 @@ def test_four_processes_learn_what_one_learns(alone: Path, four: tuple) -> None:
 
 def test_four_processes_score_what_one_scores_to_the_last_digit(four: tuple) -> None:
     run, _, saw = four
-    for place, batch_size in enumerate((3, 11, 64)):
+    for place, batch_size in enumerate(BATCH_SIZES):
         expected = evaluate(run, batch_size=batch_size, device="cpu").to_json()
         assert [one["scores"][place] for one in saw] == [expected] * 4
 

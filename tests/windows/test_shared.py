@@ -54,10 +54,8 @@ def test_all_see_what_any_writes_and_it_has_no_name() -> None:
     for rank, array in enumerate(arrays):
         array[rank] = rank + 1
     assert [array[:, 0].tolist() for array in arrays] == [[1, 2, 3, 0]] * SIZE
-    assert not list(Path("/dev/shm").glob("*flowpatch*"))
-    # No open file is left either.
-    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    assert sum("memfd:flowpatch" in link for link in links) <= SIZE
+    # Without a name nothing is left behind, however a process ends.
+    assert "/memfd:flowpatch (deleted)" in Path("/proc/self/maps").read_text()
 
 
 def test_a_store_is_read_once(small_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
