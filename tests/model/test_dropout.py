@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowpatch.model.dropout import KeepMask, dropout
+from flowpatch.model.dropout import KeepMask, dropout, share_of_batch
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -75,3 +75,32 @@ def test_values_in_any_memory_order_are_masked_by_their_place() -> None:
     x = torch.randn(6, 4).T
     mask = KeepMask(x.shape, 0.5)
     torch.testing.assert_close(mask.apply(x), x * mask.words.bool() * mask.scale)
+
+
+@given(
+    windows=st.integers(1, 9),
+    shape=st.lists(st.integers(1, 5), min_size=0, max_size=3),
+    size=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+)
+def test_shares_of_a_batch_are_masked_as_the_whole_batch(
+    windows: int, shape: list[int], size: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    whole = KeepMask(torch.Size([windows, *shape]), 0.4).words
+    parts = []
+    for part in torch.arange(windows).tensor_split(size):
+        torch.manual_seed(seed)
+        if len(part):
+            with share_of_batch(int(part[0]), len(part)):
+                parts.append(KeepMask(torch.Size([len(part), *shape]), 0.4).words)
+    assert torch.equal(torch.cat(parts), whole)
+
+
+def test_a_share_ends_with_its_block() -> None:
+    torch.manual_seed(6)
+    whole = KeepMask(torch.Size([50]), 0.5).words
+    with pytest.raises(ZeroDivisionError), share_of_batch(3, 5):
+        raise ZeroDivisionError
+    torch.manual_seed(6)
+    assert torch.equal(KeepMask(torch.Size([50]), 0.5).words, whole)

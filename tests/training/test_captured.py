@@ -22,7 +22,7 @@ from flowpatch.training.device import deterministic, encoder_dtype, is_compiled,
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import COMPILED_STEPS, Compile, Precision, TrainSettings
 from flowpatch.training.step import TrainingStep
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.in_memory import InMemory
 from tiny_runs import SHORT, TINY, curve, interrupt_after
 
 STEPS_A_DAY, NODES, INPUT, OUTPUT, DAYS = 24, 30, 6, 4, 4
@@ -36,7 +36,7 @@ def make_step(precision: Precision, dropout: float, compiled_windows: int = 0) -
     values[generator.random(values.shape) < 0.1] = np.nan
     axis = TimeAxis.of_days(np.datetime64("2025-03-03"), DAYS, 60, "UTC")
     statistics = Statistics(float(np.nanmean(values)), float(np.nanstd(values)), values.size)
-    windows = Windows(values, axis, statistics, INPUT, OUTPUT, device="cuda")
+    windows = InMemory(values, axis, statistics, INPUT, OUTPUT, device="cuda")
     settings = TrainSettings(precision=precision, device="cuda")
     accelerator = make_accelerator(settings)
     torch.manual_seed(0)

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -31,7 +30,6 @@ from flowpatch.training.device import select_device
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
-from flowpatch.windows.order import epoch_order
 from tiny_runs import SHORT, TINY, curve, interrupt_after
 
 
@@ -317,15 +315,6 @@ def test_output_may_be_longer_than_input(small_store: Path, tmp_path: Path) -> N
     trained = train(open_store(small_store), tmp_path / "run", TINY, settings)
     assert (trained.input_len, trained.output_len) == (3, 10)
     assert trained.weights["regression_conv.weight"].shape[0] == 10
-
-
-def test_an_epoch_visits_every_origin_once_in_an_order_of_its_own() -> None:
-    origins = np.arange(100, 400)
-    first, second = epoch_order(origins, seed=1, epoch=0), epoch_order(origins, seed=1, epoch=1)
-    assert sorted(first) == sorted(second) == list(origins)
-    assert not np.array_equal(first, second)
-    assert np.array_equal(first, epoch_order(origins, seed=1, epoch=0))
-    assert not np.array_equal(first, epoch_order(origins, seed=2, epoch=0))
 
 
 def test_auto_takes_a_gpu_where_there_is_one() -> None:

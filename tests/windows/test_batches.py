@@ -390,3 +390,13 @@ def test_cells_hidden_one_by_one_are_those_of_the_mask(
     else:
         assert chosen.mean() > FEW_SHARE
         assert (one_by_one_BTN == 1).all()
+
+
+def test_an_epoch_visits_every_origin_once_in_an_order_of_its_own() -> None:
+    windows = InMemory(series(60, 2, seed=1), axis_of(60), STATISTICS, 3, 2)
+    origins = np.arange(50, 350)
+    first, second = (windows.epoch_order(origins, seed=1, epoch=epoch) for epoch in (0, 1))
+    assert sorted(first) == sorted(second) == list(origins)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, windows.epoch_order(origins, seed=1, epoch=0))
+    assert not np.array_equal(first, windows.epoch_order(origins, seed=2, epoch=0))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowpatch.training.world import World
 
 RunFolderPath = Annotated[Path | None, Parameter(name=("--run", "--run-folder"))]
-"""Where a new run lies. The longer name is for torchrun, which takes `--run` as `--run-path`."""
+"""Where a new run lies. The longer name is for torchrun, which takes `--run` for its own."""
 _DEFAULT_FETCH = FetchSettings()
 _DEFAULT_MAXCOMPUTE = MaxComputeSettings()
 _DEFAULT_MODEL = ModelSettings()

@@ -51,9 +51,9 @@ def check_batch(size: int, batch_size: int) -> None:
     """
     if size > batch_size:
         raise SettingsError(
-            f"{size} processes cannot share a batch of {batch_size} windows. Start {batch_size} "
-            f"processes at most, or give a --batch-size of {size} or more: it counts the windows "
-            "of all processes together."
+            f"{size} processes cannot share a batch of {batch_size} windows. Start at most "
+            f"{batch_size}, or give a --batch-size of {size} or more: it counts the windows of "
+            "all processes together."
         )
 
 
@@ -66,5 +66,5 @@ def check_windows(size: int, windows: int, split: str) -> None:
     if size > windows:
         raise SettingsError(
             f"{size} processes cannot share the {windows} windows of the split '{split}'. Start "
-            f"{windows} processes at most."
+            f"at most {windows}."
         )

@@ -7,15 +7,19 @@ process knows only its part of the errors and labels, so all of them add up grad
 labels in one go, and divide by the labels then. One process does the same alone.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpatch.metrics import masked_errors
 from flowpatch.model.dropout import share_of_batch
 from flowpatch.model.patchstg import PatchSTG
+from flowpatch.series.statistics import Statistics
 from flowpatch.training.captured import Captured
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.shares import share_of_batch as share_of
@@ -42,15 +46,14 @@ class TrainingStep:
         accelerator: Accelerator,
         world: World | None = None,
     ) -> None:
-        self._windows, self._settings, self._accelerator = windows, settings, accelerator
+        self._windows = windows
         self._world = world or World()
         self.model = model.to(accelerator.device)
-        self._parameters = list(self.model.parameters())
         # The same to begin with, whatever the machines that drew them.
-        self._world.spread(self._parameters)
+        self._world.spread(list(self.model.parameters()))
         on_gpu, rate = accelerator.device.type == "cuda", settings.learning_rate
         plain = torch.optim.AdamW(
-            self._parameters,
+            self.model.parameters(),
             # On a GPU it is kept there, as a recorded step reads it anew each time.
             lr=torch.tensor(rate, device=accelerator.device) if on_gpu else rate,
             weight_decay=settings.weight_decay,
@@ -60,12 +63,19 @@ class TrainingStep:
         )
         # The model stays as it is: gradients are added up here, in a fixed order.
         self.optimizer = accelerator.prepare(plain)
-        # Errors are taken by the cells of a whole batch: half precision has no room for their sum.
-        self._cells = settings.batch_size * windows.output_len * windows.nodes
+        descent = _Descent(
+            self.model,
+            self.optimizer,
+            accelerator,
+            windows.statistics,
+            settings.clip_norm,
+            # Of a whole batch: half precision has no room for a bare sum of errors.
+            settings.batch_size * windows.output_len * windows.nodes,
+        )
         # Where the scale of fp16's gradients is chosen on the host, nothing can be recorded.
         recorded = on_gpu and not accelerator.scaler
-        self._look = Captured(self._gradients, recorded=recorded)
-        self._learn = Captured(self._update, recorded=recorded)
+        self._look = Captured(descent.gradients, recorded=recorded)
+        self._learn = Captured(descent.update, recorded=recorded)
 
     def __call__(self, origins: NDArray[np.int64], learning_rate: float) -> Tensor:
         """One step on the windows at (B,) origins; the loss stays on the device.
@@ -83,36 +93,52 @@ class TrainingStep:
         return self._learn(found)
 
     def _find(self, origins: NDArray[np.int64], first_window: int) -> Tensor:
-        """What `_gradients` gives for some windows, the first of which has a place in the batch."""
+        """What `gradients` gives for some windows, the first of which has a place in the batch."""
         if not len(origins):
             # A batch too small for all: this process has no part in it.
-            sizes = sum(one.numel() for one in self._parameters)
-            return torch.zeros(sizes + 2, device=self._accelerator.device)
+            values = sum(one.numel() for one in self.model.parameters())
+            return torch.zeros(values + 2, device=self._windows.device)
         batch = self._windows.batch(origins)
         with share_of_batch(first_window, len(origins)):
             return self._look(batch.x_BTN, batch.y_BHN, batch.time_of_day_BT, batch.day_of_week_BT)
 
-    def _gradients(
+
+@dataclass(frozen=True)
+class _Descent:
+    """The two halves of a step: gradients of a share of the windows, and what all of them change.
+
+    `cells` is what errors are divided by on their way back.
+    """
+
+    model: PatchSTG
+    optimizer: AcceleratedOptimizer
+    accelerator: Accelerator
+    statistics: Statistics
+    clip_norm: float
+    cells: int
+
+    def gradients(
         self, x_BTN: Tensor, y_BHN: Tensor, time_of_day_BT: Tensor, day_of_week_BT: Tensor
     ) -> Tensor:
         """Gradients of the errors by cells, one after the other; sum of errors; labels."""
         scaled_BHN = self.model(x_BTN, time_of_day_BT, day_of_week_BT)
-        errors, labels = masked_errors(self._windows.statistics.unscale(scaled_BHN), y_BHN)
-        self._accelerator.backward(errors / self._cells)
-        parts = [one.grad.reshape(-1) for one in self._parameters if one.grad is not None]
+        errors, labels = masked_errors(self.statistics.unscale(scaled_BHN), y_BHN)
+        self.accelerator.backward(errors / self.cells)
+        parts = [one.grad.reshape(-1) for one in self.model.parameters() if one.grad is not None]
         self.optimizer.zero_grad()
         return torch.cat([*parts, torch.stack([errors.detach(), labels.to(errors.dtype)])])
 
-    def _update(self, found: Tensor) -> Tensor:
+    def update(self, found: Tensor) -> Tensor:
         """Descends by the gradients of a whole batch; gives its loss."""
         errors, labels = found[-2], found[-1].clamp(min=1)
+        parameters = list(self.model.parameters())
         gradients = torch.split(
-            found[:-2] * (self._cells / labels), [one.numel() for one in self._parameters]
+            found[:-2] * (self.cells / labels), [one.numel() for one in parameters]
         )
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient.view_as(parameter)
-        if self._settings.clip_norm:
-            self._accelerator.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        if self.clip_norm:
+            self.accelerator.clip_grad_norm_(parameters, self.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return errors / labels
