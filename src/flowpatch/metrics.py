@@ -117,7 +117,16 @@ def _scores(sums: list[float]) -> Scores:
 
 def masked_mae(forecast: Tensor, labels: Tensor) -> Tensor:
     """Mean |forecast - label| over the labels that are not NaN; 0 where there is none."""
+    return absolute_error(forecast, labels) / count_observed(labels)
+
+
+def absolute_error(forecast: Tensor, labels: Tensor) -> Tensor:
+    """Sum of |forecast - label| over the labels that are not NaN."""
     observed = ~labels.isnan()
     # The label is replaced before subtracting: a NaN would survive a mask in the gradient.
-    error = (forecast - labels.where(observed, 0)).abs().where(observed, 0)
-    return error.sum() / observed.sum().clamp(min=1)
+    return (forecast - labels.where(observed, 0)).abs().where(observed, 0).sum()
+
+
+def count_observed(labels: Tensor) -> Tensor:
+    """How many labels are not NaN, or 1 where none is, so that it divides."""
+    return (~labels.isnan()).sum().clamp(min=1)

@@ -15,6 +15,11 @@ from flowpatch.series.splits import Splits
 from flowpatch.time_axis import DAYS_A_WEEK
 from flowpatch.windows.batches import Batch, Windows
 
+GROUP_BYTES = 2**28
+"""Memory for the sums of as many nodes as are averaged at a time."""
+_SUM_BYTES = 12
+"""Of a node's sum and count at one time of the week."""
+
 Forecaster = Callable[[Batch], Tensor]
 """A batch to its (B, H, N) forecasts in real units."""
 
@@ -52,13 +57,20 @@ class HistoricalMean:
         time_of_day, day_of_week = windows.calendar(steps)
         slot = day_of_week * self._steps_a_day + time_of_day
 
-        mean_N = values_TN.nanmean(dim=0).nan_to_num(nan=windows.statistics.mean)
-        by_day = _mean_by(time_of_day, values_TN, self._steps_a_day)
-        by_day = by_day.where(~by_day.isnan(), mean_N)
-        by_week = _mean_by(slot, values_TN, windows.axis.steps_a_week)
-        # The rows of a week are seven days in order, so the day's means repeat seven times.
-        by_week = by_week.where(~by_week.isnan(), by_day.repeat(DAYS_A_WEEK, 1))
-        self._mean_CN = by_week
+        steps_a_week, nodes = windows.axis.steps_a_week, values_TN.shape[1]
+        self._mean_CN = torch.empty((steps_a_week, nodes), device=windows.device)
+        # Some nodes at a time: sums and counts take six times as much as the means.
+        at_once = max(1, GROUP_BYTES // (_SUM_BYTES * steps_a_week))
+        for first_node in range(0, nodes, at_once):
+            group = slice(first_node, first_node + at_once)
+            part_TN = values_TN[:, group]
+            mean_N = part_TN.nanmean(dim=0).nan_to_num(nan=windows.statistics.mean)
+            by_day = _mean_by(time_of_day, part_TN, self._steps_a_day)
+            by_day = by_day.where(~by_day.isnan(), mean_N)
+            by_week = _mean_by(slot, part_TN, steps_a_week)
+            # The rows of a week are seven days in order, so the day's means repeat seven times.
+            by_week = by_week.where(~by_week.isnan(), by_day.repeat(DAYS_A_WEEK, 1))
+            self._mean_CN[:, group] = by_week
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, H, N) in real units."""

@@ -170,28 +170,31 @@ class Block(nn.Module):
             self.sattn.ready(dtype),
             Norm.of(self.snorm2, dtype),
             self.smlp.ready(dtype),
+            across=False,
         )
         breadth = ReadyHalf(
             Norm.of(self.nnorm1, dtype),
             self.nattn.ready(dtype),
             Norm.of(self.nnorm2, dtype),
             self.nmlp.ready(dtype),
+            across=True,
         )
         return ReadyBlock(depth, breadth)
 
 
 @dataclass(frozen=True)
 class ReadyHalf:
-    """Attention along one dimension and an MLP, each behind a norm and beside a residual."""
+    """Attention along S, or `across` P, and an MLP, each behind a norm and beside a residual."""
 
     attention_norm: Norm
     attention: ReadyAttention
     mlp_norm: Norm
     mlp: ReadyMLP
+    across: bool
 
-    def __call__(self, x_PSD: Tensor, across: bool) -> Tensor:
+    def __call__(self, x_PSD: Tensor) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D)."""
-        x_PSD = x_PSD + self.attention(self.attention_norm(x_PSD), across)
+        x_PSD = x_PSD + self.attention(self.attention_norm(x_PSD), self.across)
         return x_PSD + self.mlp(self.mlp_norm(x_PSD))
 
 
@@ -204,4 +207,4 @@ class ReadyBlock:
 
     def __call__(self, x_PSD: Tensor) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D)."""
-        return self.breadth(self.depth(x_PSD, across=False), across=True)
+        return self.breadth(self.depth(x_PSD))

@@ -21,6 +21,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flowpatch.model.layers import Block, ReadyBlock
 from flowpatch.model.settings import ModelSettings
@@ -65,6 +66,8 @@ class PatchSTG(nn.Module):
         self.patch_size, self.patch_count = settings.temporal_patches(input_len)
         # What the encoder computes in; weights, embeddings' sums and forecasts stay float32.
         self.encoder_dtype = torch.float32
+        # Keep only the input of each half of a block, and compute the rest again going back.
+        self.recompute_activations = False
         dims = settings.dims
 
         self.node_emb = nn.Parameter(torch.empty(len(layout.slot_of_node), settings.node_dims))
@@ -134,7 +137,7 @@ class PatchSTG(nn.Module):
         modules = cast("list[Block]", self.spa_encoder)
         blocks = [block.ready(self.encoder_dtype) for block in modules]
         if torch.is_grad_enabled() or x_BKPSD.device.type != "cpu":
-            return _through(blocks, x_BKPSD)
+            return _through(blocks, x_BKPSD, self.recompute_activations)
         window_bytes = x_BKPSD[:1].numel() * x_BKPSD.element_size()
         groups = torch.split(x_BKPSD, max(1, GROUP_BYTES // max(1, window_bytes)))
         return torch.cat([_through(blocks, group) for group in groups])
@@ -154,7 +157,9 @@ class PatchSTG(nn.Module):
         return F.linear(x_BNC, weight_HC, self.regression_conv.bias).transpose(1, 2)
 
 
-def _through(blocks: Iterable[ReadyBlock], x_BKPSD: Tensor) -> Tensor:
+def _through(blocks: Iterable[ReadyBlock], x_BKPSD: Tensor, recompute: bool = False) -> Tensor:
     for block in blocks:
-        x_BKPSD = block(x_BKPSD)
+        for half in (block.depth, block.breadth):
+            # The random state goes back with it, so dropout drops the same values again.
+            x_BKPSD = checkpoint(half, x_BKPSD, use_reentrant=False) if recompute else half(x_BKPSD)
     return x_BKPSD

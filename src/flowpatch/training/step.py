@@ -3,17 +3,20 @@
 Everything of a step that costs time is here, and nothing waits for the device.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowpatch.metrics import masked_mae
+from flowpatch.metrics import absolute_error, count_observed
 from flowpatch.model.patchstg import PatchSTG
+from flowpatch.model.step_bytes import windows_at_a_time
 from flowpatch.training.scoring import in_real_units
 from flowpatch.training.settings import TrainSettings
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.batches import Batch, Windows
 
 
 class TrainingStep:
@@ -30,6 +33,7 @@ class TrainingStep:
         self, model: PatchSTG, windows: Windows, settings: TrainSettings, accelerator: Accelerator
     ) -> None:
         self._windows, self._settings, self._accelerator = windows, settings, accelerator
+        self.at_a_time = settings.micro_batch or windows_at_a_time(model, accelerator.device)
         plain = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
@@ -45,10 +49,20 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         batch = self._windows.batch(origins)
-        loss = masked_mae(self._forecast(batch), batch.y_BHN)
-        self._accelerator.backward(loss)
+        # Counted over the whole batch, so that its parts add up to the same gradient.
+        labels = count_observed(batch.y_BHN)
+        parts = batch.split(self.at_a_time)
+        losses = [self._learn_from(part, labels, part is parts[-1]) for part in parts]
         if self._settings.clip_norm:
             self._accelerator.clip_grad_norm_(self.model.parameters(), self._settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        return torch.stack(losses).sum()
+
+    def _learn_from(self, part: Batch, labels: Tensor, is_last: bool) -> Tensor:
+        """Adds the gradient of some windows, and returns their share of the batch's loss."""
+        model = self.model
+        with nullcontext() if is_last else self._accelerator.no_sync(model):
+            loss = absolute_error(self._forecast(part), part.y_BHN) / labels
+            self._accelerator.backward(loss)
         return loss.detach()

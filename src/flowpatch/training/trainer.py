@@ -24,6 +24,7 @@ from flowpatch.errors import (
 )
 from flowpatch.interruption import StopAskedError, noting_interruption
 from flowpatch.metrics import ScoreTable
+from flowpatch.model.step_bytes import describe_parts
 from flowpatch.progress import Task, say, track
 from flowpatch.series.splits import SplitName
 from flowpatch.store.sample_store import SampleStore
@@ -268,6 +269,9 @@ class Trainer:
             f"on {self._accelerator.device}"
             + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
+        at_a_time, batch_size = self._step.at_a_time, self.settings.batch_size
+        if at_a_time < batch_size:
+            say(describe_parts(self._plain_model, at_a_time, batch_size))
 
 
 def labelled_origins(store: SampleStore, windows: Windows, split: SplitName) -> NDArray[np.int64]:
