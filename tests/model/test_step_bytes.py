@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from flowpatch.model import step_bytes
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.model.settings import ModelSettings
-from flowpatch.model.step_bytes import training_bytes, windows_at_a_time
+from flowpatch.model.step_bytes import describe_parts, training_bytes, windows_at_a_time
 from flowpatch.patches.layout import balanced_layout
 
 NODES, STEPS, WINDOWS = 1500, 12, 2
@@ -82,6 +82,16 @@ def test_recomputing_takes_less_the_deeper_the_encoder() -> None:
 def test_a_narrow_city_goes_at_once_and_a_wide_one_window_by_window() -> None:
     assert windows_at_a_time(make_model(nodes=100), CPU) > 1000
     assert windows_at_a_time(make_model(torch.bfloat16, nodes=100_000), CPU) == 1
+
+
+def test_a_batch_in_parts_is_described_with_what_takes_less() -> None:
+    wide = make_model(nodes=20_000)
+    line = describe_parts(wide, at_a_time=1, batch_size=16)
+    assert "16 windows of a step go through the model 1 at a time, in about 0.5 GB" in line
+    assert "with --recompute-activations in 0.2 GB" in line
+    assert "recompute" not in describe_parts(wide, at_a_time=2, batch_size=16)
+    wide.recompute_activations = True
+    assert describe_parts(wide, at_a_time=1, batch_size=16).endswith("1 at a time, in about 0.2 GB")
 
 
 def test_one_window_goes_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
