@@ -1,7 +1,8 @@
 """`python -m benchmarks [NAME ...]`: measures rows, saves them, and refreshes docs/benchmarks.md.
 
 Without a name all rows are measured, which takes about ten minutes on two cores. `maxcompute`,
-`accuracy` and `scaling` stand alone: they take long, and are measured only when they are named.
+`accuracy`, `scaling` and `wide` stand alone: they take long, and are measured only when they are
+named.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from benchmarks import report
 from benchmarks.rows import ROWS, FoundRow, Row, row_of
 from benchmarks.workshop import Workshop, say
 
-ALONE = ("maxcompute", "accuracy", "scaling")
+ALONE = ("maxcompute", "accuracy", "scaling", "wide")
 
 
 def main() -> None:

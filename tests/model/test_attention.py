@@ -63,7 +63,7 @@ def test_a_dropped_weight_takes_no_part_forwards_or_backwards(
     fast = attend(*inputs, across, 0.4)
     torch.manual_seed(7)
     shape = torch.Size([2 * 5, 4, 4] if across else [2 * 4, 5, 5])
-    mask = KeepMask(shape, 0.4)
+    mask = KeepMask.draw(shape, 0.4)
     kept = (mask.words.bool() * mask.scale).to(dtype)
     assert 0 < (kept == 0).sum() < kept.numel()
     check(fast, plain(*inputs, across, kept), inputs, tolerance)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from flowpatch.model import baselines
 from flowpatch.model.baselines import HistoricalMean, LastValue, SameTimeBefore, naive_forecasts
 from flowpatch.series.splits import Splits, split_by_ratio
 from flowpatch.series.statistics import Statistics
@@ -39,6 +40,17 @@ def windows_over(
 ) -> InMemory:
     axis = TimeAxis.of_days(np.datetime64("2025-03-06"), days or len(values) // DAY, 360)
     return InMemory(values, axis, STATISTICS, input_len, output_len, first_step=first_step)
+
+
+def test_the_mean_of_some_nodes_at_a_time_is_that_of_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    windows = windows_over(series(20, 7, 0, 0.4), 3, 2)
+    splits = split_by_ratio(0, len(windows.values_TN), (0.7, 0.1, 0.2))
+    batch = windows.batch(np.arange(10, 60))
+    at_once = HistoricalMean(windows, splits)(batch)
+    monkeypatch.setattr(baselines, "GROUP_BYTES", 3 * 12 * WEEK)
+    assert torch.equal(HistoricalMean(windows, splits)(batch), at_once)
 
 
 # Plain loops

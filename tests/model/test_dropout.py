@@ -24,7 +24,7 @@ def test_a_value_is_dropped_or_scaled_and_its_gradient_likewise(
     out = dropout(x, probability)
     torch.manual_seed(seed)
     torch.randn(shape)
-    mask = KeepMask(x.shape, probability)
+    mask = KeepMask.draw(x.shape, probability)
     # The plain version: a choice, then a product.
     expected = torch.where(mask.words.bool(), x * mask.scale, torch.zeros_like(x))
     torch.testing.assert_close(out, expected, rtol=0, atol=0)
@@ -48,7 +48,7 @@ def test_the_chance_is_as_asked_and_the_mean_stays(probability: float, dtype: to
 
 def test_neighbours_and_draws_do_not_depend_on_each_other() -> None:
     torch.manual_seed(4)
-    first, second = (KeepMask(torch.Size([300_000]), 0.5).words.float() for _ in range(2))
+    first, second = (KeepMask.draw(torch.Size([300_000]), 0.5).words.float() for _ in range(2))
     for one, other in ((first[1:], first[:-1]), (first[4:], first[:-4]), (first, second)):
         assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1].item()) < 0.01
 
@@ -73,7 +73,7 @@ def test_nothing_is_done_without_a_chance() -> None:
 
 def test_values_in_any_memory_order_are_masked_by_their_place() -> None:
     x = torch.randn(6, 4).T
-    mask = KeepMask(x.shape, 0.5)
+    mask = KeepMask.draw(x.shape, 0.5)
     torch.testing.assert_close(mask.apply(x), x * mask.words.bool() * mask.scale)
 
 

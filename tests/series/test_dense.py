@@ -1,6 +1,7 @@
 """Scatter and aggregation, against a plain dictionary loop: any order of records and batches."""
 
 import math
+import tracemalloc
 from collections import defaultdict
 from dataclasses import asdict
 from itertools import pairwise
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowpatch.errors import RecordError
+from flowpatch.series import dense
+from flowpatch.series.buckets import Buckets
 from flowpatch.series.dense import CELL_BYTES, COUNTED_BY_DAY, RecordCounts, Scatter, list_causes
 from flowpatch.sources.aggregation import Aggregate
 from flowpatch.sources.contract import NODE_WITHOUT_COORDINATES, UNKNOWN_NODE, RecordBlock
@@ -211,6 +214,41 @@ def test_no_record_at_all_drops_no_share() -> None:
     assert list_causes(RecordCounts().dropped) == "none dropped"
 
 
-def test_every_rule_states_its_memory() -> None:
-    assert set(CELL_BYTES) == set(AGGREGATES)
-    assert all(size >= 4 for size in CELL_BYTES.values())
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@pytest.mark.parametrize("many", [False, True])
+def test_no_rule_holds_more_than_it_states(
+    aggregate: Aggregate, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (40, 50_000)
+    block = RecordBlock(
+        np.full(5000, 39), np.arange(5000, dtype=np.int32), np.ones(5000, np.float32),
+        np.arange(5000),
+    )  # fmt: skip
+    # A pool of a few pages, so that most records are reduced before the end.
+    monkeypatch.setattr(Buckets.__init__, "__defaults__", (1, 2000))
+    gathered = Scatter(*shape, aggregate, many=many)
+    gathered.add(block)  # Compiled before memory is watched.
+    gathered.finish()
+    tracemalloc.start()
+    try:
+        gathered = Scatter(*shape, aggregate, many=many)
+        gathered.add(block)
+        gathered.add(block)
+        before, _ = tracemalloc.get_traced_memory()
+        values, _ = gathered.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(values).sum() == 5000
+    cells, fixed = shape[0] * shape[1], 12 * 2**20
+    assert 8 * cells < max(before, peak) or aggregate == "max"
+    assert peak < min(16, CELL_BYTES[aggregate]) * cells + fixed
+
+
+@given(rows=records, cells=st.integers(1, 13))
+def test_sums_become_values_alike_however_many_at_a_time(rows: list[Record], cells: int) -> None:
+    expected, _ = scatter([rows], "mean")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(dense, "FINISHED_CELLS", cells)
+        found, _ = scatter([rows], "mean")
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from flowpatch.series import quality
 from flowpatch.series.quality import STUCK_MINUTES, Quality, QualityScan, ends_of_runs
 from flowpatch.time_axis import TimeAxis
 
@@ -97,6 +98,17 @@ def test_a_run_across_two_blocks_is_one_run() -> None:
     whole, halves = scan(axis, values, []), scan(axis, values, [24])
     assert whole == halves == scan(axis, values, list(range(1, 48)))
     assert (whole.stuck, whole.stuck_nodes) == (3, 1)
+
+
+def test_nodes_that_stand_still_are_looked_at_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = np.random.default_rng(1).integers(1, 3, (48, 9)).astype(np.float32)
+    values[:, [0, 3, 4, 8]] = 5
+    at_once = scan(AXIS, values, [20])
+    assert at_once.stuck_nodes >= 4
+    monkeypatch.setattr(quality, "SUSPECTS", 2)
+    assert scan(AXIS, values, [20]) == at_once
 
 
 def test_zeros_that_stand_still_are_a_quiet_road_and_not_a_stuck_sensor() -> None:

@@ -71,6 +71,60 @@ def test_steps_learn_what_steps_of_the_published_formulation_learn() -> None:
         torch.testing.assert_close(found, other, rtol=1e-3, atol=1e-4, msg=name)
 
 
+def steps_of(windows: InMemory, dropout: float = 0.0, **training: object) -> list[torch.Tensor]:
+    """The losses of four steps, then the weights that they lead to."""
+    settings = TrainSettings(device="cpu", **{"precision": "no", **training})
+    model = make_model(make_layout(), dropout)
+    model.encoder_dtype = encoder_dtype(settings.precision, CPU)
+    model.recompute_activations = settings.recompute_activations
+    step = TrainingStep(model, windows, settings, make_accelerator(settings))
+    generator = np.random.default_rng(3)
+    batches = [generator.integers(INPUT, DAYS * STEPS_A_DAY - OUTPUT, 7) for _ in range(4)]
+    losses = [step(origins, 0.01) for origins in batches]
+    return [torch.stack(losses), *(weights.detach() for weights in model.parameters())]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 6])
+def test_a_batch_in_parts_learns_what_it_learns_at_once(micro_batch: int) -> None:
+    windows = make_windows()
+    # Labels are missing unevenly: a mean of the parts' means would be another loss.
+    windows.values_TN[: DAYS * STEPS_A_DAY // 2, ::2] = torch.nan
+    at_once, in_parts = (steps_of(windows, micro_batch=size) for size in (7, micro_batch))
+    for found, expected in zip(in_parts, at_once, strict=True):
+        # Rounding alone moves the bias of the keys, whose gradient is 0 in real numbers.
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=0.02)
+    torch.testing.assert_close(in_parts[0], at_once[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_part_without_labels_changes_nothing() -> None:
+    windows = make_windows()
+    windows.values_TN[: DAYS * STEPS_A_DAY // 2] = torch.nan
+    for found, expected in zip(
+        steps_of(windows, micro_batch=1)[:1], steps_of(windows)[:1], strict=True
+    ):
+        assert found.isfinite().all()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("micro_batch", [7, 3])
+def test_what_is_computed_again_is_the_same_to_the_bit(
+    precision: Precision, micro_batch: int
+) -> None:
+    kept, recomputed = (
+        steps_of(
+            make_windows(),
+            dropout=0.3,
+            precision=precision,
+            micro_batch=micro_batch,
+            recompute_activations=recompute,
+        )
+        for recompute in (False, True)
+    )
+    for found, expected in zip(recomputed, kept, strict=True):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "auto"])
 def test_half_the_precision_forecasts_nearly_the_same(precision: Precision) -> None:
     windows = make_windows()

@@ -58,6 +58,22 @@ def test_a_run_leaves_settings_checkpoints_and_events(whole_run: Path) -> None:
     assert list((whole_run / "tensorboard").glob("events.*"))
 
 
+def test_a_run_in_parts_says_so_and_learns_the_same(
+    small_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = TINY.replace(dropout=0.0)
+    settings = SHORT.replace(max_epoch=1, precision="no")
+    losses = []
+    for micro_batch in (None, 3):
+        run = tmp_path / str(micro_batch)
+        train(open_store(small_store), run, model, settings.replace(micro_batch=micro_batch))
+        said = capsys.readouterr().err
+        assert ("8 windows of a step go through the model 3 at a time" in said) == bool(micro_batch)
+        losses.append([row["loss"] for row in RunFolder(run).rows() if row["kind"] == "step"])
+    assert losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_the_same_run_twice_gives_the_same_curve_and_weights(
     small_store: Path, whole_run: Path, tmp_path: Path
 ) -> None:

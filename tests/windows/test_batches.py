@@ -328,6 +328,23 @@ def test_weekdays_are_not_counted_from_the_first_row() -> None:
     assert batch.time_of_day_BT.tolist() == [[0, 1, 2, 3, 4, 5], [3, 4, 5, 0, 1, 2]]
 
 
+# Parts of a batch
+
+
+@given(count=st.integers(1, 12), most=st.integers(1, 14))
+def test_the_parts_of_a_batch_are_its_windows_in_order(count: int, most: int) -> None:
+    windows = InMemory(series(8, 3, 0), axis_of(8), STATISTICS, 5, 2)
+    origins = np.arange(5, 5 + count)
+    parts = windows.batch(origins).split(most)
+    sizes = [len(part) for part in parts]
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+    assert len(parts) == -(-count // most)
+    stops = np.cumsum(sizes)
+    for part, stop in zip(parts, stops.tolist(), strict=True):
+        assert_same_batch(part, windows.batch(origins[stop - len(part) : stop]))
+
+
 # What a batch refuses, and where windows come from
 
 

@@ -47,17 +47,18 @@ class _SpelledOut(torch.autograd.Function):
         scores_GLL = torch.bmm(query_GLD, key_GLD.transpose(1, 2))
         # In bfloat16 a softmax over rows this short takes five times as long, back and forth.
         weights_GLL = scores_GLL.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-        mask = KeepMask(weights_GLL.shape, dropout) if dropout else None
-        ctx.across, ctx.mask = across, mask
-        ctx.save_for_backward(query, key, value, weights_GLL)
+        mask = KeepMask.draw(weights_GLL.shape, dropout) if dropout else None
+        ctx.across, ctx.scale = across, mask.scale if mask else 1.0
+        ctx.save_for_backward(query, key, value, weights_GLL, mask.words if mask else None)
         mixed_GLD = torch.bmm(mask.apply(weights_GLL) if mask else weights_GLL, value_GLD)
         return _tokens(mixed_GLD, query.shape, across)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_mixed: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, weights_GLL = ctx.saved_tensors
-        across, mask = ctx.across, ctx.mask
+        query, key, value, weights_GLL, words_GLL = ctx.saved_tensors
+        across = ctx.across
+        mask = None if words_GLL is None else KeepMask(words_GLL, ctx.scale)
         by_mixed_GLD, value_GLD = _sequences(by_mixed, across), _sequences(value, across)
         by_kept_GLL = torch.bmm(by_mixed_GLD, value_GLD.transpose(1, 2))
         by_weights_GLL = mask.apply(by_kept_GLL) if mask else by_kept_GLL

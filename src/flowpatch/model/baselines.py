@@ -16,6 +16,11 @@ from flowpatch.series.splits import Splits
 from flowpatch.time_axis import DAYS_A_WEEK
 from flowpatch.windows.batches import Batch, Windows
 
+GROUP_BYTES = 2**28
+"""Memory for the sums of as many nodes as are averaged at a time."""
+_SUM_BYTES = 12
+"""Of a node's sum and count at one time of the week."""
+
 Forecaster = Callable[[Batch], Tensor]
 """A batch to its (B, H, N) forecasts in real units."""
 
@@ -49,12 +54,22 @@ class HistoricalMean:
 
     def __init__(self, windows: Windows, splits: Splits) -> None:
         self._steps_a_day = windows.axis.steps_a_day
-        of_week = _Sums(windows.axis.steps_a_week, windows)
+        nodes, steps_a_week = windows.nodes, windows.axis.steps_a_week
+        self._mean_CN = torch.empty((steps_a_week, nodes), device=windows.device)
+        # Some nodes at a time: sums and counts take three times as much as the means.
+        at_once = max(1, GROUP_BYTES // (_SUM_BYTES * steps_a_week))
+        for first_node in range(0, nodes, at_once):
+            group = slice(first_node, min(nodes, first_node + at_once))
+            self._mean_CN[:, group] = self._means(windows, splits, group)
+
+    def _means(self, windows: Windows, splits: Splits, group: slice) -> Tensor:
+        """(C, group) means of some nodes."""
+        of_week = _Sums(windows.axis.steps_a_week, group.stop - group.start, windows.device)
         # Day by day, as the training period may be larger than memory.
         for first, values_SN in windows.days(*splits.bounds("train")):
             steps = torch.arange(first, first + len(values_SN), device=windows.device)
             time_of_day, day_of_week = windows.calendar(steps)
-            of_week.add(day_of_week * self._steps_a_day + time_of_day, values_SN)
+            of_week.add(day_of_week * self._steps_a_day + time_of_day, values_SN[:, group])
         # The rows of a week are seven days in order.
         of_day = of_week.over(DAYS_A_WEEK)
         mean_1N = of_day.over(self._steps_a_day).means().nan_to_num_(nan=windows.statistics.mean)
@@ -63,7 +78,7 @@ class HistoricalMean:
         by_week = of_week.means()
         for day_CN in torch.split(by_week, self._steps_a_day):
             torch.where(day_CN.isnan(), by_day, day_CN, out=day_CN)
-        self._mean_CN = by_week
+        return by_week
 
     def __call__(self, batch: Batch) -> Tensor:
         """(B, H, N) in real units."""
@@ -129,10 +144,10 @@ class StandIn:
 class _Sums:
     """Sums and counts of the observed values of each group of steps: (groups, N)."""
 
-    def __init__(self, groups: int, windows: Windows) -> None:
-        shape = (groups, windows.nodes)
-        self._total_GN = torch.zeros(shape, dtype=torch.float64, device=windows.device)
-        self._count_GN = torch.zeros(shape, dtype=torch.int32, device=windows.device)
+    def __init__(self, groups: int, nodes: int, device: torch.device) -> None:
+        shape = (groups, nodes)
+        self._total_GN = torch.zeros(shape, dtype=torch.float64, device=device)
+        self._count_GN = torch.zeros(shape, dtype=torch.int32, device=device)
 
     def add(self, group_S: Tensor, values_SN: Tensor) -> None:
         """Takes (S, N) values, each step to its group."""

@@ -20,22 +20,22 @@ _MOST_KINDS = 64
 """Shapes, precisions and widths that one process compiles for; PyTorch's own limit is 8."""
 
 
-def run_half(half: ReadyHalf, x_PSD: Tensor, across: bool) -> Tensor:
+def run_half(half: ReadyHalf, x_PSD: Tensor) -> Tensor:
     """(..., P, S, D) -> (..., P, S, D) through half a block."""
-    return half(x_PSD, across)
+    return half(x_PSD)
 
 
 @cache
-def compiled_half() -> Callable[[ReadyHalf, Tensor, bool], Tensor]:
+def compiled_half() -> Callable[[ReadyHalf, Tensor], Tensor]:
     """`run_half`, compiled anew for every shape that it is called with."""
     torch._dynamo.config.recompile_limit = _MOST_KINDS
     compiled = torch.compile(run_half, dynamic=False, fullgraph=True)
 
-    def run(half: ReadyHalf, x_PSD: Tensor, across: bool) -> Tensor:
+    def run(half: ReadyHalf, x_PSD: Tensor) -> Tensor:
         with warnings.catch_warnings():
             # PyTorch looks for gradients of the weights made ready, and warns of its own looking.
             warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-            return compiled(half, x_PSD, across)
+            return compiled(half, x_PSD)
 
     return run
 

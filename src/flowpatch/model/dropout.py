@@ -11,6 +11,7 @@ had them all: it begins in the generator's stream where they stand.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,16 +54,22 @@ def dropout(x: Tensor, probability: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, probability)
-    dropped: Tensor = _Dropout.apply(x, KeepMask(x.shape, probability))  # type: ignore[no-untyped-call]
+    mask = KeepMask.draw(x.shape, probability)
+    dropped: Tensor = _Dropout.apply(x, mask.words, mask.scale)  # type: ignore[no-untyped-call]
     return dropped
 
 
+@dataclass(frozen=True)
 class KeepMask:
-    """Which values of a shape are kept: words of all ones, or of all zeros for the dropped."""
+    """Which values are kept: words of all ones, or of all zeros for the dropped; and the scale."""
 
-    def __init__(self, shape: torch.Size, probability: float) -> None:
+    words: Tensor
+    scale: float
+
+    @classmethod
+    def draw(cls, shape: torch.Size, probability: float) -> "KeepMask":
+        """A new mask for a shape."""
         dropped_chances = round(probability * _CHANCES)
-        self.scale = _CHANCES / (_CHANCES - dropped_chances)
         count = shape.numel()
         first_window, windows = _share
         before, within = divmod(count // windows * first_window, _VALUES_A_WORD)
@@ -74,7 +81,7 @@ class KeepMask:
         words = drawn[within : within + count]
         # Without its sign bit a word is one of _CHANCES; below the threshold it becomes 0, and
         # from there on -1: all ones. All of it in place, whole registers at a time.
-        self.words = (
+        words_of_shape = (
             torch.from_numpy(words)
             .bitwise_and_(_CHANCES - 1)
             .neg_()
@@ -82,6 +89,7 @@ class KeepMask:
             .bitwise_right_shift_(15)
             .view(shape)
         )
+        return cls(words_of_shape, _CHANCES / (_CHANCES - dropped_chances))
 
     def apply(self, x: Tensor) -> Tensor:
         """A new tensor: dropped values are 0, the others scaled up."""
@@ -92,11 +100,14 @@ class KeepMask:
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: KeepMask) -> Tensor:
-        ctx.mask = mask
-        return mask.apply(x)
+    def forward(ctx: Any, x: Tensor, words: Tensor, scale: float) -> Tensor:
+        # Saved as autograd saves what it needs, so that it is let go where that is.
+        ctx.save_for_backward(words)
+        ctx.scale = scale
+        return KeepMask(words, scale).apply(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.mask.apply(gradient), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (words,) = ctx.saved_tensors
+        return KeepMask(words, ctx.scale).apply(gradient), None, None

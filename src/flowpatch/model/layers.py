@@ -144,16 +144,17 @@ class Block(nn.Module):
 
 
 class ReadyHalf(NamedTuple):
-    """Attention along one dimension and an MLP, each behind a norm and beside a residual."""
+    """Attention along S, or `across` P, and an MLP, each behind a norm and beside a residual."""
 
     attention_norm: Norm
     attention: ReadyAttention
     mlp_norm: Norm
     mlp: ReadyMLP
+    across: bool
 
-    def __call__(self, x_PSD: Tensor, across: bool) -> Tensor:
+    def __call__(self, x_PSD: Tensor) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D)."""
-        x_PSD = x_PSD + self.attention(self.attention_norm(x_PSD), across)
+        x_PSD = x_PSD + self.attention(self.attention_norm(x_PSD), self.across)
         return x_PSD + self.mlp(self.mlp_norm(x_PSD))
 
 
@@ -165,7 +166,7 @@ class ReadyBlock(NamedTuple):
 
     def __call__(self, x_PSD: Tensor) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D)."""
-        return self.breadth(self.depth(x_PSD, across=False), across=True)
+        return self.breadth(self.depth(x_PSD))
 
 
 def ready_blocks(blocks: Sequence[Block], dtype: torch.dtype) -> list[ReadyBlock]:
@@ -178,9 +179,8 @@ def ready_blocks(blocks: Sequence[Block], dtype: torch.dtype) -> list[ReadyBlock
     )
     attentions = ready_attentions([part for b in blocks for part in (b.sattn, b.nattn)], dtype)
     mlps = ready_mlps([part for b in blocks for part in (b.smlp, b.nmlp)], dtype)
-    halves = [
-        ReadyHalf(*parts) for parts in zip(norms[::2], attentions, norms[1::2], mlps, strict=True)
-    ]
+    both = zip(norms[::2], attentions, norms[1::2], mlps, strict=True)
+    halves = [ReadyHalf(*parts, across=number % 2 == 1) for number, parts in enumerate(both)]
     return [ReadyBlock(*pair) for pair in zip(halves[::2], halves[1::2], strict=True)]
 
 

@@ -21,6 +21,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flowpatch.model.compiling import compiled_half, run_half
 from flowpatch.model.layers import Block, ReadyBlock, ReadyHalf, ready_blocks
@@ -68,6 +69,8 @@ class PatchSTG(nn.Module):
         self.encoder_dtype = torch.float32
         # Batches of this many windows go through the encoder compiled.
         self.compiled_windows = 0
+        # Keep only the input of each half of a block, and compute the rest again going back.
+        self.recompute_activations = False
         dims = settings.dims
 
         self.node_emb = nn.Parameter(torch.empty(len(layout.slot_of_node), settings.node_dims))
@@ -138,7 +141,8 @@ class PatchSTG(nn.Module):
         blocks = ready_blocks(modules, self.encoder_dtype)
         if torch.is_grad_enabled() or x_BKPSD.device.type != "cpu":
             compiled = len(x_BKPSD) == self.compiled_windows
-            return _through(blocks, x_BKPSD, compiled_half() if compiled else run_half)
+            run = compiled_half() if compiled else run_half
+            return _through(blocks, x_BKPSD, run, self.recompute_activations)
         window_bytes = x_BKPSD[:1].numel() * x_BKPSD.element_size()
         groups = torch.split(x_BKPSD, max(1, GROUP_BYTES // max(1, window_bytes)))
         return torch.cat([_through(blocks, group) for group in groups])
@@ -161,9 +165,14 @@ class PatchSTG(nn.Module):
 def _through(
     blocks: Iterable[ReadyBlock],
     x_BKPSD: Tensor,
-    half: Callable[[ReadyHalf, Tensor, bool], Tensor] = run_half,
+    run: Callable[[ReadyHalf, Tensor], Tensor] = run_half,
+    recompute: bool = False,
 ) -> Tensor:
     for block in blocks:
-        x_BKPSD = half(block.depth, x_BKPSD, False)
-        x_BKPSD = half(block.breadth, x_BKPSD, True)
+        for half in (block.depth, block.breadth):
+            if recompute:
+                # The random state goes back with it, so dropout drops the same values again.
+                x_BKPSD = checkpoint(run, half, x_BKPSD, use_reentrant=False)
+            else:
+                x_BKPSD = run(half, x_BKPSD)
     return x_BKPSD

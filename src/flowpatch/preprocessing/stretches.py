@@ -82,7 +82,10 @@ def write_days(
                     if is_carried or writer.is_safe(first, stop):
                         behind.do(partial(writer.take_over, first, stop))
                         continue
-                    values, counts = _gather(gathering, writer, scatter, first, stop, after_block)
+                    _gather(gathering, writer, scatter, first, stop, after_block)
+                    # Only one stretch's values are held: those before are written by now.
+                    behind.wait()
+                    values, counts = scatter.finish(stop - first)
                     keep = run != runs[-1] or part.stop < run.stop
                     behind.do(partial(_write, writer, first, values, counts, keep, interruption))
                     del values
@@ -95,14 +98,13 @@ def _gather(
     first: int,
     stop: int,
     after_block: Callable[[int], None],
-) -> tuple[NDArray[np.float32], DayCounts]:
+) -> None:
     if gathering.source is not None:
         in_order = gathering.settings.aggregate == "last"
         found = gathering.source.read_blocks(
             gathering.nodes, writer.axis, first, stop, in_order=in_order
         )
         gather(found, scatter, after_block)
-    return scatter.finish(stop - first)
 
 
 def _write(
@@ -132,10 +134,11 @@ class _Behind:
 
     def do(self, work: Callable[[], None]) -> None:
         """Begins the work once all before it is done; raises what that raised."""
-        self._wait()
+        self.wait()
         self._under_way = self._worker.submit(work)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Returns once the work is done; raises what it raised."""
         if self._under_way is not None:
             self._under_way.result()
 
@@ -150,7 +153,7 @@ class _Behind:
     ) -> None:
         with self._worker:
             if error is None:
-                self._wait()
+                self.wait()
 
 
 def _stretch_days(gathering: Gathering, writer: StoreWriter) -> int:

@@ -65,8 +65,7 @@ class Buckets:
         self._counted = np.zeros((threads, days, len(COUNTED_BY_DAY)), dtype=np.int64)
         self._partial: tuple[NDArray[np.float64], NDArray[np.int32]] | None = None
         self._partial_lock = Lock()
-        # In turns: the values of one stretch are written while the next ones are finished.
-        self._values = [np.empty(self._cells, dtype=np.float32) for _ in range(2)]
+        self._values = np.empty(self._cells, dtype=np.float32)
         for thread in range(threads):
             self._begin(thread)
 
@@ -105,15 +104,14 @@ class Buckets:
         before it was rounded, or 0 where all are finite. The next stretch begins; no thread may be
         adding.
 
-        The values stand until the stretch after the next is finished, which takes their memory.
+        The values stand until the next stretch is finished, which takes their memory.
         """
         threads, buckets = self._page.shape
         if self._partial is not None:
             for thread in range(threads):
                 self._keep_partial(thread)
         totals, counts = self._partial or (np.empty(0), np.empty(0, dtype=np.int32))
-        self._values.reverse()
-        values = self._values[0][:cells]
+        values = self._values[:cells]
         borders = np.linspace(0, buckets, threads + 1).astype(int).tolist()
 
         def reduce(first: int, stop: int) -> float:

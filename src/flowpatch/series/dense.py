@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from flowpatch.series.buckets import Buckets
 
 
+FINISHED_CELLS = 2**18
+"""Cells whose sums become values at a time."""
+
 DayCounts = NDArray[np.int64]
 """(D, C) records of each day that went each way of `COUNTED_BY_DAY`."""
 
@@ -222,7 +225,7 @@ class Scatter:
     def finish(self, steps: int | None = None) -> tuple[NDArray[np.float32], DayCounts]:
         """(steps, N) values of the first steps, by default of all S, NaN where no record fell, and
         the counts of their days by cause; the next stretch begins. The values stand until the
-        stretch after the next is finished.
+        next stretch is finished.
 
         Raises:
             RecordError: a value is too large for a float32.
@@ -279,17 +282,29 @@ class _Sum:
         self._records[cell] = records
 
     def values(self) -> NDArray[np.float32]:
-        values = np.where(self._records > 0, self._combine(), np.nan)
-        _check_float32(float(np.nanmax(np.abs(values), initial=0)))
-        return values.astype(np.float32)
+        values = np.empty(len(self._total), dtype=np.float32)
+        # Some cells at a time: whole arrays would take several times as much as the sums.
+        for first in range(0, len(values), FINISHED_CELLS):
+            cells = slice(first, first + FINISHED_CELLS)
+            found = self._combine(self._total[cells], self._records[cells])
+            found = np.where(self._records[cells] > 0, found, np.nan)
+            _check_float32(float(np.nanmax(np.abs(found), initial=0)))
+            values[cells] = found
+        return values
 
-    def _combine(self) -> NDArray[np.float64]:
-        return self._total
+    def _combine(
+        self,
+        total: NDArray[np.float64],
+        records: NDArray[np.int32],  # noqa: ARG002
+    ) -> NDArray[np.float64]:
+        return total
 
 
 class _Mean(_Sum):
-    def _combine(self) -> NDArray[np.float64]:
-        return self._total / np.maximum(self._records, 1)
+    def _combine(
+        self, total: NDArray[np.float64], records: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        return total / np.maximum(records, 1)
 
 
 class _Max:
@@ -357,5 +372,6 @@ _RULES: dict[Aggregate, Callable[[int], _Cells]] = {
     "last": _Last,
 }
 
-CELL_BYTES: dict[Aggregate, int] = {"mean": 28, "sum": 28, "max": 8, "last": 16}
-"""Peak bytes a cell while a block is gathered, the finished values included."""
+CELL_BYTES: dict[Aggregate, int] = {"mean": 28, "sum": 28, "max": 16, "last": 16}
+"""Bytes a cell by which stretches are planned: at least what is held at the peak, the finished
+values included, which is 16 for every rule where records are many."""

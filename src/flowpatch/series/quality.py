@@ -20,6 +20,9 @@ STUCK_MINUTES = 360
 STUCK_SAMPLES = 16
 """Every run that long holds so many steps, evenly spaced, at which the value is the same too."""
 
+SUSPECTS = 4096
+"""Nodes whose every step is looked at at a time: in a wide city all of them would take too much."""
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -197,10 +200,10 @@ class QualityScan:
         sampled = np.concatenate([before[::every], values[-len(before) % every :: every]])
         # Most nodes have no run even among these steps, and are looked at no further.
         suspects = np.flatnonzero(ends_of_runs(sampled, length // every).any(axis=0))
-        if len(suspects):
-            joined = np.concatenate([before[:, suspects], values[:, suspects]])
-            ends = ends_of_runs(joined, length)
-            stuck[suspects] = ends[len(before) :].sum(axis=0)
+        for first in range(0, len(suspects), SUSPECTS):
+            some = suspects[first : first + SUSPECTS]
+            joined = np.concatenate([before[:, some], values[:, some]])
+            stuck[some] = ends_of_runs(joined, length)[len(before) :].sum(axis=0)
         kept = max(0, length - 1 - len(values))
         self._before = np.concatenate(
             [before[len(before) - min(kept, len(before)) :], values[-(length - 1) :]]

@@ -168,6 +168,7 @@ class Checkpoint:
         if self.weights:
             model.load_state_dict(self.weights)
         model.encoder_dtype = encoder_dtype(self.train_settings.precision, device)
+        model.recompute_activations = self.train_settings.recompute_activations
         return model.to(device)
 
     def windows(

@@ -19,12 +19,13 @@ from torch import Tensor
 from flowpatch.metrics import masked_errors
 from flowpatch.model.dropout import share_of_batch
 from flowpatch.model.patchstg import PatchSTG
+from flowpatch.model.step_bytes import windows_at_a_time
 from flowpatch.series.statistics import Statistics
 from flowpatch.training.captured import Captured
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.shares import share_of_batch as share_of
 from flowpatch.training.world import World
-from flowpatch.windows.batches import Windows
+from flowpatch.windows.batches import Batch, Windows
 
 
 class TrainingStep:
@@ -48,6 +49,11 @@ class TrainingStep:
     ) -> None:
         self._windows = windows
         self._world = world or World()
+        share = self._share(settings.batch_size)
+        most = settings.micro_batch or windows_at_a_time(model, accelerator.device)
+        # Of a whole batch: those of this process, and those that go through the model at a time.
+        self.windows_here = share.stop - share.start
+        self.windows_at_a_time = -(-self.windows_here // -(-self.windows_here // most))
         self.model = model.to(accelerator.device)
         # The same to begin with, whatever the machines that drew them.
         self._world.spread(list(self.model.parameters()))
@@ -72,8 +78,8 @@ class TrainingStep:
             # Of a whole batch: half precision has no room for a bare sum of errors.
             settings.batch_size * windows.output_len * windows.nodes,
         )
-        # Where the scale of fp16's gradients is chosen on the host, nothing can be recorded.
-        recorded = on_gpu and not accelerator.scaler
+        # What looks at values or at the random state on the host cannot be recorded.
+        recorded = on_gpu and not accelerator.scaler and not settings.recompute_activations
         self._look = Captured(descent.gradients, recorded=recorded)
         self._learn = Captured(descent.update, recorded=recorded)
 
@@ -87,10 +93,14 @@ class TrainingStep:
                 group["lr"].fill_(learning_rate)
             else:
                 group["lr"] = learning_rate
-        share = share_of(len(origins), self._world.launch.rank, self._world.launch.size)
+        share = self._share(len(origins))
         found = self._find(origins[share], share.start)
         self._world.add_up(found)
         return self._learn(found)
+
+    def _share(self, windows: int) -> slice:
+        """The windows of a batch that are this process's."""
+        return share_of(windows, self._world.launch.rank, self._world.launch.size)
 
     def _find(self, origins: NDArray[np.int64], first_window: int) -> Tensor:
         """What `gradients` gives for some windows, the first of which has a place in the batch."""
@@ -98,9 +108,19 @@ class TrainingStep:
             # A batch too small for all: this process has no part in it.
             values = sum(one.numel() for one in self.model.parameters())
             return torch.zeros(values + 2, device=self._windows.device)
-        batch = self._windows.batch(origins)
-        with share_of_batch(first_window, len(origins)):
-            return self._look(batch.x_BTN, batch.y_BHN, batch.time_of_day_BT, batch.day_of_week_BT)
+        first, *others = self._windows.batch(origins).split(self.windows_at_a_time)
+        random_state = torch.get_rng_state()
+        found, place = self._look_at(first, first_window), first_window + len(first)
+        for part in others:
+            # What is dropped is a function of a window's place alone, in whatever part it comes.
+            torch.set_rng_state(random_state)
+            found = found + self._look_at(part, place)
+            place += len(part)
+        return found
+
+    def _look_at(self, part: Batch, first_window: int) -> Tensor:
+        with share_of_batch(first_window, len(part)):
+            return self._look(part.x_BTN, part.y_BHN, part.time_of_day_BT, part.day_of_week_BT)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from flowpatch.errors import (
 )
 from flowpatch.interruption import Interruption, StopAskedError, noting_interruption
 from flowpatch.metrics import ScoreTable
+from flowpatch.model.step_bytes import describe_parts
 from flowpatch.progress import Task, say, track
 from flowpatch.series.splits import SplitName
 from flowpatch.store.sample_store import SampleStore
@@ -38,7 +39,6 @@ from flowpatch.training.device import deterministic, is_compiled, seed_step
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
-from flowpatch.training.shares import share_of_batch
 from flowpatch.training.step import TrainingStep
 from flowpatch.training.world import World
 from flowpatch.windows.batches import Windows
@@ -71,11 +71,10 @@ class Trainer:
         # Seeded before the weights are drawn.
         torch.manual_seed(self.settings.seed)
         model = checkpoint.model(accelerator.device)
+        self._step = TrainingStep(model, windows, self.settings, accelerator, world)
         steps = self.steps_an_epoch * self.settings.max_epoch
         if is_compiled(self.settings.compile, accelerator.device, steps):
-            share = share_of_batch(self.settings.batch_size, world.launch.rank, world.launch.size)
-            model.compiled_windows = share.stop - share.start
-        self._step = TrainingStep(model, windows, self.settings, accelerator, world)
+            model.compiled_windows = self._step.windows_at_a_time
         if checkpoint.resume:
             self._go_on_from(checkpoint)
         self._loss_sums = torch.tensor(
@@ -313,6 +312,12 @@ class Trainer:
             + (", compiled" if self._step.model.compiled_windows else "")
             + (f", from epoch {epoch + 1}" if self.progress.step else "")
         )
+        if self._step.windows_at_a_time < self._step.windows_here:
+            say(
+                describe_parts(
+                    self._step.model, self._step.windows_at_a_time, self._step.windows_here
+                )
+            )
 
 
 def labelled_origins(store: SampleStore, windows: Windows, split: SplitName) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ Shape suffixes: B windows, T input steps, H label steps, S steps, N nodes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -54,6 +54,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.origins_B)
+
+    def split(self, most: int) -> list["Batch"]:
+        """The same windows in as few parts of at most so many as will do, nearly equal in size."""
+        parts = max(1, -(-len(self) // most))
+        columns = [getattr(self, one.name).tensor_split(parts) for one in fields(self)]
+        return [Batch(*part) for part in zip(*columns, strict=True)]
 
 
 class Windows(ABC):
