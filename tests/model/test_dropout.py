@@ -87,20 +87,20 @@ def test_shares_of_a_batch_are_masked_as_the_whole_batch(
     windows: int, shape: list[int], size: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    whole = KeepMask(torch.Size([windows, *shape]), 0.4).words
+    whole = KeepMask.draw(torch.Size([windows, *shape]), 0.4).words
     parts = []
     for part in torch.arange(windows).tensor_split(size):
         torch.manual_seed(seed)
         if len(part):
             with share_of_batch(int(part[0]), len(part)):
-                parts.append(KeepMask(torch.Size([len(part), *shape]), 0.4).words)
+                parts.append(KeepMask.draw(torch.Size([len(part), *shape]), 0.4).words)
     assert torch.equal(torch.cat(parts), whole)
 
 
 def test_a_share_ends_with_its_block() -> None:
     torch.manual_seed(6)
-    whole = KeepMask(torch.Size([50]), 0.5).words
+    whole = KeepMask.draw(torch.Size([50]), 0.5).words
     with pytest.raises(ZeroDivisionError), share_of_batch(3, 5):
         raise ZeroDivisionError
     torch.manual_seed(6)
-    assert torch.equal(KeepMask(torch.Size([50]), 0.5).words, whole)
+    assert torch.equal(KeepMask.draw(torch.Size([50]), 0.5).words, whole)
