@@ -101,12 +101,19 @@ def cuda_or_cpu(number: int) -> str:
     return "cpu"
 
 
-def seed_step(device: torch.device, seed: int, step: int) -> None:
-    """Makes what is random in a training step a function of the run's seed and the step alone."""
-    drawn = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
-    torch.default_generator.manual_seed(drawn)
+def seed_step(device: torch.device, seed: int, step: int, rank: int) -> None:
+    """Makes what is random in a training step a function of the run's seed and the step alone.
+
+    A GPU draws for the windows that it holds, whatever their place, so there each process has a
+    seed of its own.
+    """
+    torch.default_generator.manual_seed(_mixed(seed, step))
     if device.type == "cuda":
-        torch.cuda.manual_seed(drawn)
+        torch.cuda.manual_seed(_mixed(seed, step, rank))
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 @contextmanager
