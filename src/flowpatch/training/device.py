@@ -27,6 +27,9 @@ def make_accelerator(settings: TrainSettings, launch: Launch | None = None) -> A
         raise SettingsError("--precision fp16 needs a GPU. On a CPU use bf16 or no.")
     # What cuBLAS needs to give the same result twice; it is read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if launch is not None and not launch.is_alone:
+        # Where nobody has said how many threads, Accelerate would choose, and warn.
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     # Accelerate keeps its state for the whole process; a second run may ask for another.
     AcceleratorState._reset_state(reset_partial_state=True)
     # fp16 brings the scaling of gradients; the precision itself is the model's own affair.

@@ -30,7 +30,7 @@ class TrainSettings(Settings):
     max_epoch: Positive = 50
     """Epochs at most."""
     batch_size: Positive = 32
-    """Windows of one step."""
+    """Windows of one step, those of all processes together."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Learning rate at the start."""
     schedule: Schedule = "multistep"

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpatch.metrics import masked_errors, masked_mae
-from flowpatch.model.dropout import share_of_batch
+from flowpatch.model.dropout import masks_of_share
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.training.scoring import in_real_units
 from flowpatch.training.settings import TrainSettings
-from flowpatch.training.shares import share_of_batch as share_of
+from flowpatch.training.shares import share_of_batch
 from flowpatch.training.world import World
 from flowpatch.windows.batches import Windows
 
@@ -81,7 +81,8 @@ class TrainingStep:
 
     def _descend_together(self, origins: NDArray[np.int64]) -> Tensor:
         """The same with other processes, each of which forecasts its share of the windows."""
-        share = share_of(len(origins), self._world.launch.rank, self._world.launch.size)
+        launch = self._world.launch
+        share = share_of_batch(len(origins), launch.rank, launch.size)
         errors, labels = self._errors(origins[share], share.start)
         # By cells, as everyone knows their number now: half precision has no room for a sum.
         cells = len(origins) * self._windows.output_len * self._windows.nodes
@@ -110,7 +111,7 @@ class TrainingStep:
             nothing = torch.stack([one.sum() for one in self.model.parameters()]).sum() * 0
             return nothing, nothing.detach()
         batch = self._windows.batch(origins)
-        with share_of_batch(first_window, len(origins)):
+        with masks_of_share(first_window, len(origins)):
             forecast_BHN = self._forecast(batch)
         errors, labels = masked_errors(forecast_BHN, batch.y_BHN)
         return errors, labels.to(errors.dtype)
