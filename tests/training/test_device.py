@@ -34,7 +34,7 @@ def test_one_process_a_machine_may_name_its_gpu(gpus: list[int]) -> None:
 def test_what_does_not_fit_the_processes_is_refused(gpus: list[int]) -> None:
     with pytest.raises(SettingsError, match=r"cuda:2 is one GPU, and 4 processes"):
         select_device("cuda:2", SECOND_HERE)
-    with pytest.raises(SettingsError, match="5 processes .* sees 4 GPUs"):
+    with pytest.raises(SettingsError, match=r"5 processes .* sees 4 GPUs"):
         select_device("auto", Launch(0, 5, 0, 5))
     assert gpus == []
 
