@@ -90,6 +90,7 @@ def accelerate(processes: int, command: list[Any]) -> Launched:
 
 def drill(store: Path, run: Path, found: Path) -> None:
     """Trains, scores, fails and shares memory; each process leaves what it saw in `found`."""
+    from flowpatch.cli.train import fetch_once
     from flowpatch.errors import PeriodError, SettingsError
     from flowpatch.model.settings import ModelSettings
     from flowpatch.store.sample_store import open_store
@@ -120,6 +121,9 @@ def drill(store: Path, run: Path, found: Path) -> None:
                     raise PeriodError("met by the last one")
         except PeriodError as error:
             saw["met by one"] = str(error)
+        fetched: list[int] = []
+        one = fetch_once(world, lambda: (fetched.append(rank), open_store(store))[1])
+        saw["fetched"] = (fetched, one.version == opened.version)
         windows = InMemory.of_store(opened, missing="last", machine=world)
         alone = InMemory.of_store(opened, missing="last")
         # Every process asks for other windows first, so that each prepares some for the others.

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
+from torch.distributed.run import get_args_parser
 
 from flowpatch.cli import main
 from flowpatch.cli.guide import preprocess_app, train_app
 from maxcompute_emulator.__main__ import main as emulator
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-NAMES = ("maxcompute", "operating")
+NAMES = ("maxcompute", "operating", "several-devices")
 Pair = tuple[Path, Path]
 """A page in English and in Chinese."""
 PAIRS = pytest.mark.parametrize(
@@ -26,7 +28,14 @@ SAMPLES = (
     "list", "log", "show", "compare", "tag", "untag", "rollback", "expire", "copy", "remove",
     "verify", "publish", "fetch",
 )  # fmt: skip
-COMMANDS = ("preprocess", "update", "train", "doctor", *(f"samples {name}" for name in SAMPLES))
+COMMANDS = (
+    "preprocess",
+    "update",
+    "train",
+    "evaluate",
+    "doctor",
+    *(f"samples {name}" for name in SAMPLES),
+)
 
 
 # --- the pair -------------------------------------------------------------------------------------
@@ -149,6 +158,8 @@ def known(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
         found = {flag for row in rows for flag in FLAG.findall(row)}
         assert len(found) >= 2, text
         flags |= {hyphenated(flag) for flag in found}
+    launchers = (get_args_parser(), launch_command_parser())
+    flags |= {hyphenated(flag) for one in launchers for flag in one._option_string_actions}
     return flags
 
 

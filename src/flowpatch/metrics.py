@@ -117,8 +117,8 @@ def _sums(forecast_BHN: Tensor, labels_BHN: Tensor, mape_floor: float) -> Tensor
     cells = labels_BHN.shape[0] * labels_BHN.shape[2]
     counted = [cells - flags.count_nonzero(dim=(0, 2)) for flags in (missing, small)]
     absolute, squared, of_label, sizes = (
-        # Added over the nodes in float64, made from a part that is still in the cache. Row by row,
-        # as threads that shared a row would each add up a part of it, however many they are.
+        # Added over the nodes in float64, made from a part that is still in the cache. Row by row:
+        # of a single sum each thread would add up a part, and so its digits would count threads.
         term.double().sum(dim=2).sum(dim=0)
         for term in (error, error.square(), relative, size)
     )

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowpatch.model.dropout import KeepMask, dropout, share_of_batch
+from flowpatch.model.dropout import KeepMask, dropout, masks_of_share
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -92,7 +92,7 @@ def test_shares_of_a_batch_are_masked_as_the_whole_batch(
     for part in torch.arange(windows).tensor_split(size):
         torch.manual_seed(seed)
         if len(part):
-            with share_of_batch(int(part[0]), len(part)):
+            with masks_of_share(int(part[0]), len(part)):
                 parts.append(KeepMask.draw(torch.Size([len(part), *shape]), 0.4).words)
     assert torch.equal(torch.cat(parts), whole)
 
@@ -100,7 +100,7 @@ def test_shares_of_a_batch_are_masked_as_the_whole_batch(
 def test_a_share_ends_with_its_block() -> None:
     torch.manual_seed(6)
     whole = KeepMask.draw(torch.Size([50]), 0.5).words
-    with pytest.raises(ZeroDivisionError), share_of_batch(3, 5):
+    with pytest.raises(ZeroDivisionError), masks_of_share(3, 5):
         raise ZeroDivisionError
     torch.manual_seed(6)
     assert torch.equal(KeepMask.draw(torch.Size([50]), 0.5).words, whole)

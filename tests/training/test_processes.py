@@ -112,6 +112,11 @@ def test_the_processes_of_a_machine_share_the_series(four: tuple) -> None:
     assert [one["memory"] for one in saw] == [3] * 4
 
 
+def test_the_first_process_of_a_machine_fetches_for_the_others(four: tuple) -> None:
+    _, _, saw = four
+    assert [one["fetched"] for one in saw] == [[[0], True], *[[[], True]] * 3]
+
+
 def test_a_run_goes_on_with_another_number_of_processes_whatever_ended_it(
     alone: Path, small_store: Path, tmp_path: Path
 ) -> None:

@@ -84,10 +84,11 @@ def fetch_once(world: "World", fetch: Callable[[], "SampleStore"]) -> "SampleSto
     from flowpatch.store.sample_store import open_store
 
     with world.together():
-        mine = fetch() if world.launch.is_first_here else None
-    path, version = world.hand_out(mine and (mine.place.absolute_address, mine.version)) or ("", "")
+        fetched = fetch() if world.launch.is_first_here else None
+    mine = ("", "") if fetched is None else (fetched.place.absolute_address, fetched.version)
+    place = world.hand_out(mine)
     with world.together():
-        return mine or open_store(path, version)
+        return open_store(*place) if fetched is None else fetched
 
 
 def train_store(

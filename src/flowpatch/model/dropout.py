@@ -32,7 +32,7 @@ _share = (0, 1)
 
 
 @contextmanager
-def share_of_batch(first_window: int, windows: int) -> Iterator[None]:
+def masks_of_share(first_window: int, windows: int) -> Iterator[None]:
     """Inside this block, masks are those of some windows of a larger batch.
 
     Whatever is dropped from has these windows as its leading dimension, in their order.

@@ -28,6 +28,9 @@ def make_accelerator(settings: TrainSettings, launch: Launch | None = None) -> A
         raise SettingsError("--precision fp16 needs a GPU. On a CPU use bf16 or no.")
     # What cuBLAS needs to give the same result twice; it is read when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if launch is not None and not launch.is_alone:
+        # Where nobody has said how many threads, Accelerate would choose, and warn.
+        os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     # Accelerate keeps its state for the whole process; a second run may ask for another.
     AcceleratorState._reset_state(reset_partial_state=True)
     # fp16 brings the scaling of gradients; the precision itself is the model's own affair.
@@ -116,12 +119,19 @@ def cuda_or_cpu(number: int) -> str:
     return "cpu"
 
 
-def seed_step(device: torch.device, seed: int, step: int) -> None:
-    """Makes what is random in a training step a function of the run's seed and the step alone."""
-    drawn = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
-    torch.default_generator.manual_seed(drawn)
+def seed_step(device: torch.device, seed: int, step: int, rank: int) -> None:
+    """Makes what is random in a training step a function of the run's seed and the step alone.
+
+    A GPU draws for the windows that it holds, whatever their place, so there each process has a
+    seed of its own.
+    """
+    torch.default_generator.manual_seed(_mixed(seed, step))
     if device.type == "cuda":
-        torch.cuda.manual_seed(drawn)
+        torch.cuda.manual_seed(_mixed(seed, step, rank))
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 @contextmanager

@@ -35,7 +35,7 @@ class TrainSettings(Settings):
     max_epoch: Positive = 50
     """Epochs at most."""
     batch_size: Positive = 32
-    """Windows of one step."""
+    """Windows of one step, those of all processes together."""
     micro_batch: Positive | None = None
     """Windows of a step that go through the model at a time, which changes only memory; by default
     as many as take about 4 GB on a CPU, or half the memory of a GPU."""

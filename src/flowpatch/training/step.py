@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowpatch.metrics import masked_errors
-from flowpatch.model.dropout import share_of_batch
+from flowpatch.model.dropout import masks_of_share
 from flowpatch.model.patchstg import PatchSTG
 from flowpatch.model.step_bytes import windows_at_a_time
 from flowpatch.series.statistics import Statistics
 from flowpatch.training.captured import Captured
 from flowpatch.training.settings import TrainSettings
-from flowpatch.training.shares import share_of_batch as share_of
+from flowpatch.training.shares import share_of_batch
 from flowpatch.training.world import World
 from flowpatch.windows.batches import Batch, Windows
 
@@ -100,7 +100,7 @@ class TrainingStep:
 
     def _share(self, windows: int) -> slice:
         """The windows of a batch that are this process's."""
-        return share_of(windows, self._world.launch.rank, self._world.launch.size)
+        return share_of_batch(windows, self._world.launch.rank, self._world.launch.size)
 
     def _find(self, origins: NDArray[np.int64], first_window: int) -> Tensor:
         """What `gradients` gives for some windows, the first of which has a place in the batch."""
@@ -119,7 +119,7 @@ class TrainingStep:
         return found
 
     def _look_at(self, part: Batch, first_window: int) -> Tensor:
-        with share_of_batch(first_window, len(part)):
+        with masks_of_share(first_window, len(part)):
             return self._look(part.x_BTN, part.y_BHN, part.time_of_day_BT, part.day_of_week_BT)
 
 

@@ -202,7 +202,8 @@ class Trainer:
                 self.save("last")
 
     def _take_step(self, origins: NDArray[np.int64]) -> None:
-        seed_step(self._accelerator.device, self.settings.seed, self.progress.step)
+        device, rank = self._accelerator.device, self._world.launch.rank
+        seed_step(device, self.settings.seed, self.progress.step, rank)
         # Added on the device: reading it would stall the loop.
         self._loss_sums += self._step(origins, self._learning_rate())
         self.progress = replace(
