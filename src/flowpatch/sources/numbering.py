@@ -22,6 +22,8 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 Keys = Sequence[NDArray[np.int64]]
 MOST_COLUMNS = 2
 """Columns of a key that are numbered here."""
+OUTSIDE = -1
+"""The step of an instant of another stretch."""
 
 
 class NodeNumbers:
@@ -56,20 +58,14 @@ class NodeNumbers:
             step_ticks: the length of a step.
         """
         step = np.empty(len(value), dtype=np.int64)
-        node = np.empty(len(value), dtype=np.int32)
-        _number(
-            *_two(keys),
-            frozen(instant),
-            first,
-            step_ticks,
-            self._slots,
-            self._keys,
-            self._nodes,
-            self._shift,
-            step,
-            node,
-        )
-        return RecordBlock(step, node, value)
+        _count_steps(frozen(instant), first, step_ticks, step)
+        return RecordBlock(step, self.nodes(keys), value)
+
+    def nodes(self, keys: Keys) -> NDArray[np.int32]:
+        """(K,) the nodes of keys, each column of them (K,)."""
+        node = np.empty(len(keys[0]), dtype=np.int32)
+        _find(*_two(keys), self._slots, self._keys, self._nodes, self._shift, node)
+        return node
 
 
 def unused_key(keys: KeyColumn) -> int:
@@ -111,22 +107,45 @@ def _fill(keys: NDArray[np.int64], slots: NDArray[np.uint32], shift: int) -> Non
 
 
 @compiled
-def _number(
-    ones: NDArray[np.int64],
-    twos: NDArray[np.int64],
-    instant: NDArray[np.int64],
-    first: int,
-    step_ticks: int,
-    slots: NDArray[np.uint32],
-    keys: NDArray[np.int64],
-    nodes: NDArray[np.int32],
-    shift: int,
-    step: NDArray[np.int64],
-    node: NDArray[np.int32],
+def _count_steps(
+    instant: NDArray[np.int64], first: int, step_ticks: int, step: NDArray[np.int64]
 ) -> None:
     steps_a_tick = 1.0 / step_ticks
     for i in range(len(instant)):
         step[i] = whole_steps(instant[i] - first, steps_a_tick, step_ticks)
+
+
+def steps_within(
+    instant: NDArray[np.int64], first: int, stop: int, step_ticks: int
+) -> NDArray[np.int32]:
+    """(K,) the steps of (K,) instants from `first` on and before `stop`, OUTSIDE of any other."""
+    step = np.empty(len(instant), dtype=np.int32)
+    _count_steps_within(frozen(instant), first, stop, step_ticks, step)
+    return step
+
+
+@compiled
+def _count_steps_within(
+    instant: NDArray[np.int64], first: int, stop: int, step_ticks: int, step: NDArray[np.int32]
+) -> None:
+    steps_a_tick = 1.0 / step_ticks
+    for i in range(len(instant)):
+        if first <= instant[i] < stop:
+            step[i] = whole_steps(instant[i] - first, steps_a_tick, step_ticks)
+        else:
+            step[i] = OUTSIDE
+
+
+@compiled
+def _find(
+    ones: NDArray[np.int64],
+    twos: NDArray[np.int64],
+    slots: NDArray[np.uint32],
+    keys: NDArray[np.int64],
+    nodes: NDArray[np.int32],
+    shift: int,
+    node: NDArray[np.int32],
+) -> None:
     last, none = np.uint64(len(slots) - 1), np.uint32(len(keys) - 1)
     for i in range(len(ones)):
         one, two = ones[i], twos[i]

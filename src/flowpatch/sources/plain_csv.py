@@ -102,9 +102,8 @@ class PlainCsv:
         many: bool = False,
     ) -> Iterator[RecordBlock]:
         """The records of a stretch, each read only once. See `RecordSource.read_blocks`."""
-        zeros = np.zeros(len(self._keys[0]), dtype=np.int64)
-        found = NodeNumbers(nodes).block(self._keys, zeros, zeros.astype(np.float32), 0, 1)
-        yield from self._plain.blocks(found.node, axis, first_step, stop_step, in_order=in_order)
+        found = NodeNumbers(nodes).nodes(self._keys)
+        yield from self._plain.blocks(found, axis, first_step, stop_step, in_order=in_order)
         if self._odd is not None:
             yield from self._odd.blocks(
                 nodes, axis, first_step, stop_step, in_order=in_order, many=many

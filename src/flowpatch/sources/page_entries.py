@@ -1,0 +1,206 @@
+"""The entries of data pages, compiled: levels, and codes for values of a dictionary.
+
+    page of codes:    levels | bits of a code | run, run ...
+    page of numbers:  levels | number, number ...
+    run:              how often one code comes, or how many codes follow, packed bit by bit
+
+A level says whether an entry is there. Where all are, it is one run. Every length is checked
+before it is followed, as nothing else keeps these loops inside their arrays.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowpatch.sources.compiled import compiled
+
+FINE, BAD_LEVELS, BAD_RUN, BAD_CODE = 0, -1, -2, -3
+PADDING = 16
+"""Bytes behind the last page, so that where any byte is, two whole words of eight can be read."""
+
+Words = NDArray[np.int32]
+"""What entries stand for, in 4 bytes each."""
+
+
+@compiled
+def decode_codes(
+    bodies: NDArray[np.uint8],
+    pages: NDArray[np.int64],
+    has_levels: bool,
+    table: Words,
+    words: Words,
+) -> int:
+    """What the codes of some pages stand for, one after another into `words`.
+
+    Args:
+        bodies: the decompressed pages, one behind the other, and PADDING up to a whole eight.
+        pages: (P, 3) of each page the byte where it ends, its entries, the bytes of its levels.
+        has_levels: whether entries may be missing.
+        table: what each code stands for; last, what an entry stands for that is missing.
+        words: (entries of all pages,) the result.
+
+    Returns:
+        FINE, or what is wrong.
+    """
+    at, begin = 0, 0
+    for page in range(len(pages)):
+        stop, entries, size = pages[page]
+        out = words[begin : begin + entries]
+        at, present = read_levels(bodies, at, stop, entries, size, has_levels, out)
+        if at < 0:
+            return BAD_LEVELS
+        levels = out[:0] if present == entries else out.copy()
+        if present:
+            bits, at = varint(bodies, at, stop)
+            if at < 0:
+                return BAD_RUN
+            wrong = _decode(bodies, at, stop, bits, table[:-1], out[:present])
+            if wrong:
+                return wrong
+        if present < entries:
+            spread(levels, table[-1], out)
+        at = stop
+        begin += entries
+    return FINE
+
+
+@compiled
+def read_levels(
+    bodies: NDArray[np.uint8],
+    at: int,
+    stop: int,
+    entries: int,
+    size: int,
+    has_levels: bool,
+    levels: Words,
+) -> tuple[int, int]:
+    """Where the levels of a page end, or -1, and how many entries are there.
+
+    The levels themselves, 0 or 1, are in `levels` where any entry is missing.
+    """
+    if size < 0 and has_levels:
+        if stop - at < 4:
+            return -1, 0
+        size = (
+            _signed(bodies[at])
+            | (_signed(bodies[at + 1]) << 8)
+            | (_signed(bodies[at + 2]) << 16)
+            | (_signed(bodies[at + 3]) << 24)
+        )
+        at += 4
+    size = max(0, size)
+    if size > stop - at:
+        return -1, 0
+    if not has_levels:
+        return at + size, entries
+    head, behind = varint(bodies, at, at + size)
+    if 0 < behind < at + size and head == 2 * entries and bodies[behind] == 1:
+        # One run: the usual case, and nothing is to be written down.
+        return at + size, entries
+    if _decode(bodies, at, at + size, 1, np.arange(2, dtype=np.int32), levels):
+        return -1, 0
+    return at + size, int(levels.sum())
+
+
+@compiled
+def spread(levels: Words, missing: np.int32, words: Words) -> None:
+    """Moves words, one for each level that is 1, to where those levels are."""
+    left = levels.sum()
+    for i in range(len(levels) - 1, -1, -1):
+        if levels[i]:
+            left -= 1
+            words[i] = words[left]
+        else:
+            words[i] = missing
+
+
+@compiled
+def _decode(
+    bodies: NDArray[np.uint8],
+    at: int,
+    stop: int,
+    bits: int,
+    table: Words,
+    words: Words,
+) -> int:
+    """Fills `words` with what the codes of the runs from `at` on stand for."""
+    eights, width = bodies.view(np.uint64), np.uint64(bits)
+    if bits > 32:
+        return BAD_RUN
+    if len(table) == 0:
+        return BAD_CODE
+    last, mask = np.uint64(len(table) - 1), (np.uint64(1) << width) - np.uint64(1)
+    code_bytes = (bits + 7) >> 3
+    done = 0
+    while done < len(words):
+        head, at = varint(bodies, at, stop)
+        if at < 0 or head >= 2**32:
+            return BAD_RUN
+        length = head >> 1
+        if head & 1:
+            count = min(8 * length, len(words) - done)
+            if count * bits > 8 * (stop - at):
+                return BAD_RUN
+            largest = _unpack(eights, at, width, mask, last, table, words, done, count)
+            at += length * bits
+        else:
+            count = min(length, len(words) - done)
+            if code_bytes > stop - at:
+                return BAD_RUN
+            largest = _bits_from(eights, np.uint64(8 * at)) & mask
+            words[done : done + count] = table[min(largest, last)]
+            at += code_bytes
+        if largest > last:
+            return BAD_CODE
+        done += count
+    return FINE
+
+
+@compiled
+def _unpack(
+    eights: NDArray[np.uint64],
+    at: int,
+    width: np.uint64,
+    mask: np.uint64,
+    last: np.uint64,
+    table: Words,
+    words: Words,
+    begin: int,
+    count: int,
+) -> np.uint64:
+    """What packed codes stand for, into `words` from `begin` on; gives the largest code."""
+    # Unsigned: an index that may be negative is tested for that.
+    first, out = np.uint64(8 * at), np.uint64(begin)
+    largest = np.uint64(0)
+    for i in range(count):
+        code = _bits_from(eights, first + np.uint64(i) * width) & mask
+        largest = max(largest, code)
+        words[out + np.uint64(i)] = table[min(code, last)]
+    return largest
+
+
+@compiled
+def _bits_from(eights: NDArray[np.uint64], bit: np.uint64) -> np.uint64:
+    """The 64 bits from `bit` on."""
+    at, offset = bit >> np.uint64(6), bit & np.uint64(63)
+    # Shifted twice: by all of 64 bits would be by none.
+    rest = (eights[at + np.uint64(1)] << np.uint64(1)) << (np.uint64(63) - offset)
+    return np.uint64((eights[at] >> offset) | rest)
+
+
+@compiled
+def varint(bodies: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
+    """A number of seven bits a byte, lowest first, below 2^63, and the byte behind it, or -1."""
+    bits, shift = 0, 0
+    while 0 <= at < stop and shift < 63:
+        byte = bodies[at]
+        bits |= (_signed(byte) & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return bits, at
+    return 0, -1
+
+
+@compiled
+def _signed(byte: np.uint8) -> int:
+    # The compiler's `int` of a byte has no sign, and with one that has it makes a float.
+    return int(np.int64(byte))
