@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME ...]`: measures rows, saves them, and refreshes docs/benchmarks.md.
 
-Without a name all rows are measured, which takes about ten minutes on two cores. `maxcompute` and
-`accuracy` stand alone: they take long, and are measured only when they are named.
+Without a name all rows are measured, which takes about ten minutes on two cores. `maxcompute`,
+`accuracy` and `streaming` stand alone: they take long, and are measured only when they are named.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks import report
 from benchmarks.rows import ROWS, FoundRow, Row, row_of
 from benchmarks.workshop import Workshop, say
 
-ALONE = ("maxcompute", "accuracy")
+ALONE = ("maxcompute", "accuracy", "streaming")
 
 
 def main() -> None:

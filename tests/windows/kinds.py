@@ -25,9 +25,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class PlainStore:
     """What windows ask of a store, over values in memory; `reads` counts its reads."""
 
-    def __init__(
-        self, values: NDArray[np.float32], axis: TimeAxis, statistics: Statistics
-    ) -> None:
+    def __init__(self, values: NDArray[np.float32], axis: TimeAxis, statistics: Statistics) -> None:
         self.axis, self.statistics = axis, statistics
         self.manifest = SimpleNamespace(nodes=values.shape[1])
         self._values, self.reads = values, 0

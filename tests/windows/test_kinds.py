@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kinds import Kind, windows_of_kind
 from numpy.typing import NDArray
 
 from flowpatch.series.statistics import Statistics
@@ -15,7 +16,6 @@ from flowpatch.time_axis import TimeAxis
 from flowpatch.windows.batches import Batch, Windows
 from flowpatch.windows.missing import Missing
 from flowpatch.windows.residence import BlockPlan
-from kinds import Kind, windows_of_kind
 
 STATISTICS = Statistics(mean=3.0, deviation=2.5, observed=1)
 A_DAY = 6
