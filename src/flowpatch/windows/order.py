@@ -35,13 +35,20 @@ class BlockOrder:
 
     def mix(self, origins: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """The origins in an order drawn by the generator."""
-        _, block_of = np.unique(origins // self.block_steps, return_inverse=True)
-        blocks = int(block_of.max(initial=-1)) + 1
+        # In place, and one array after the other: a long series has many millions of origins.
+        block_of = origins // self.block_steps
+        is_used = np.bincount(block_of) > 0
+        blocks = np.count_nonzero(is_used)
         if blocks <= self.mixed_blocks:
             return generator.permutation(origins)
-        turn_of_block = generator.permutation(blocks)
-        delay = self.mixed_blocks * generator.random(len(origins))
-        return origins[np.argsort((turn_of_block[block_of] + delay) % blocks, kind="stable")]
+        turn_of_block = np.zeros(len(is_used))
+        turn_of_block[is_used] = generator.permutation(blocks)
+        turn = generator.random(len(origins))
+        turn *= self.mixed_blocks
+        turn += np.take(turn_of_block, block_of)
+        del block_of
+        turn %= blocks
+        return origins[np.argsort(turn)]
 
     def to_json(self) -> dict[str, int]:
         """What `from_json` reads."""

@@ -43,7 +43,9 @@ class ReadAhead:
         """Takes the (P, K) blocks that each of the positions 0 .. P will need, or `NONE`."""
         span = len(needed) + 1
         # Sorted by block, then position: the next use of all blocks is one search.
-        uses = (needed * span + np.arange(len(needed))[:, None])[needed != NONE]
+        uses = needed * span
+        uses += np.arange(len(needed))[:, None]
+        uses = uses.ravel() if (needed != NONE).all() else uses[needed != NONE]
         uses.sort()
         with self._changed:
             self._uses, self._span, self._position = uses, span, 0
@@ -112,8 +114,9 @@ class ReadAhead:
         """Of each block, the position that needs it next; the span if none does."""
         base = self._blocks * self._span
         found = np.searchsorted(self._uses, base + self._position)
-        uses = np.append(self._uses, np.iinfo(np.int64).max)[found]
-        return np.minimum(uses - base, self._span)
+        # Behind the last use there is none, which is later than any.
+        uses = self._uses.take(found, mode="clip") if len(self._uses) else base + self._span
+        return np.where(found < len(self._uses), np.minimum(uses - base, self._span), self._span)
 
     def _most_needed(self, next_use: NDArray[np.int64]) -> int:
         if self._wanted != NONE and self._wanted not in self._slot_of:
@@ -127,7 +130,8 @@ class ReadAhead:
         """A free slot, or that of the block that is needed latest, if that is late enough."""
         if self._free:
             return self._free.pop()
-        others = [one for one in self._slot_of if one != self._held]
+        # What is looked at stays, and so does what was waited for and is there by now.
+        others = [one for one in self._slot_of if one not in (self._held, self._wanted)]
         latest = max(others, key=lambda one: int(next_use[one]), default=NONE)
         is_late = latest != NONE and next_use[latest] > next_use[block]
         if not is_late and (block != self._wanted or latest == NONE):

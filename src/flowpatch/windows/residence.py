@@ -24,7 +24,7 @@ AHEAD_BLOCKS = 2
 MOST_BUFFER_BYTES = 2**31
 """Of blocks: the page cache makes better use of more."""
 _VALUE_BYTES = 4
-_BYTES_A_STEP = 80
+_BYTES_A_STEP = 56
 """Of what is kept for every step of the axis: origins, their order, observed nodes."""
 
 Kind = Literal["device", "host", "streamed"]

@@ -71,8 +71,10 @@ class Streamed(Windows):
     def expect(self, origins: NDArray[np.int64], back: Sequence[int] = ()) -> None:
         """Begins to read what the windows at these origins need, in their order."""
         self._expected, self._position = np.asarray(origins, dtype=np.int64), 0
-        looked_at = [self._expected, *(self._expected - steps for steps in back)]
-        self._ahead.expect(np.stack([self._blocks_of(steps) for steps in looked_at], axis=1))
+        needed = np.empty((len(origins), 1 + len(back)), dtype=np.int64)
+        for column, steps in enumerate([0, *back]):
+            needed[:, column] = self._blocks_of(self._expected - steps)
+        self._ahead.expect(needed)
 
     def batch(self, origins: NDArray[np.int64]) -> Batch:
         """The windows at (B,) origins, each a slice of a block; waits for what is not read yet."""
@@ -133,8 +135,10 @@ class Streamed(Windows):
 
     def _blocks_of(self, steps: NDArray[np.int64]) -> NDArray[np.int64]:
         """The blocks that windows at these steps lie in; `NONE` where they end before the first."""
-        blocks = np.maximum(steps, 0) // self._block_steps
-        return np.where(steps + self.output_len > 0, blocks, NONE)
+        blocks = np.maximum(steps, 0)
+        blocks //= self._block_steps
+        blocks[steps + self.output_len <= 0] = NONE
+        return blocks
 
     def _first_row(self, block: int) -> int:
         """The step of a block's first row."""
