@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flowpatch.series.quality import STUCK_MINUTES, Quality, QualityScan, ends_of_runs
+from flowpatch.series.quality import BlockFindings, Quality, QualityScan
+from flowpatch.series.stuck import STUCK_MINUTES, ends_of_runs
 from flowpatch.time_axis import TimeAxis
 
 cells = st.sampled_from([np.nan, 0, 0, 1, 1, 1, 2, -3])
@@ -23,7 +24,7 @@ def scan(axis: TimeAxis, values: np.ndarray, blocks: list[int]) -> Quality:
     borders = [0, *blocks, len(values)]
     for first, stop in pairwise(borders):
         if stop > first:
-            found.add(first, values[first:stop])
+            found.add(BlockFindings.of(axis, first, values[first:stop]))
     return found.quality()
 
 
