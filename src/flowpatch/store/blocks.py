@@ -44,7 +44,7 @@ class BlockWriter:
             self.value[first_step : first_step + len(values)] = values
             return looked.result()
 
-    def look(self, first_step: int, stop_step: int, counts: DayCounts) -> BlockFacts:
+    def look(self, first_step: int, stop_step: int) -> BlockFacts:
         """Looks at whole days as they lie there.
 
         Raises:
@@ -52,7 +52,7 @@ class BlockWriter:
         """
         with reading(self.place):
             values = read_steps(self.value, first_step, stop_step)
-        return BlockFacts.of(self.axis, first_step, values, counts)
+        return BlockFacts.of(self.axis, first_step, values)
 
 
 @dataclass(frozen=True)

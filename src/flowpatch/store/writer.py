@@ -12,6 +12,7 @@ how values come to another axis or other nodes in `carrying.py`.
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import TracebackType
@@ -240,19 +241,10 @@ class StoreWriter:
         Raises:
             StoreDraftError: days that are safe are not what was written.
         """
-        counts = self.counts_of(first_step, stop_step)
-        self.join_safe(self._blocks.look(first_step, stop_step, counts))
-
-    def counts_of(self, first_step: int, stop_step: int) -> DayCounts:
-        """The records of each day as far as they are known: of safe days, or those of the base."""
-        first, stop = self._days(first_step, stop_step)
-        known = self._ledger.day_counts[first:stop].copy()
-        for day in self._safe.day_counts.keys() & range(first, stop):
-            known[day - first] = self._safe.day_counts[day]
-        return known
+        self.join_safe(self._blocks.look(first_step, stop_step))
 
     def join_safe(self, facts: BlockFacts) -> None:
-        """Takes days as they lie in the version already.
+        """Takes days as they lie in the version already; their records are known.
 
         Raises:
             StoreDraftError: days that are safe are not what was written.
@@ -263,7 +255,8 @@ class StoreWriter:
                     f"What a stopped build left in '{self.place}' is damaged: day {day + 1} is not "
                     "what was written. Run the command without --resume."
                 )
-        self._join(facts)
+        known = [self._safe.day_counts.get(day, self._ledger.day_counts[day]) for day in facts.days]
+        self._join(replace(facts, day_counts=np.array(known)))
 
     def keep(self) -> None:
         """Makes all days that were written safe: they outlive this process."""
