@@ -5,10 +5,13 @@ One cluster of two worker processes serves all tests but those in which it has t
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -421,6 +424,93 @@ def test_damage_of_safe_days_is_found_by_workers(
 
 def damage(writer: Any) -> None:
     writer._safe.day_hashes[0] = "another"
+
+
+COMMAND = """
+import sys
+from flowpatch.cli import entry
+from flowpatch.preprocessing import stretches
+from flowpatch.store import arrays
+
+stretches.GATHER_BYTES = arrays.BLOCK_BYTES = 1
+if __name__ == "__main__":
+    entry()
+"""
+
+
+@contextmanager
+def command(folder: Path, city: Path, store: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as it is typed in a terminal: all its processes are one group."""
+    program = folder / "command.py"
+    program.write_text(COMMAND)
+    given = [
+        "preprocess", "--records", str(city / "records"), "--nodes", str(city / "nodes.csv"),
+        "--node-columns", "sensor_id", "--step-minutes", "30", "--null-value=-1",
+        "--store", str(store), *more,
+    ]  # fmt: skip
+    started = subprocess.Popen(
+        [sys.executable, str(program), *given],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with started:
+        try:
+            yield started
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+
+
+def wait_for_snapshots(store: Path, count: int) -> None:
+    """Waits until something was made safe: of an empty repository there are two."""
+    end = time.monotonic() + 60
+    while len(list(store.glob("snapshots/*"))) < count:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def check_gone(group: int) -> None:
+    """No process of the command is left."""
+    end = time.monotonic() + 20
+    with suppress(ProcessLookupError):
+        while time.monotonic() < end:
+            os.killpg(group, 0)
+            time.sleep(0.05)
+        pytest.fail("processes are left")
+
+
+@pytest.fixture(scope="module")
+def long_city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_city(tmp_path_factory.mktemp("city"), range(25))
+
+
+def test_ctrl_c_keeps_what_is_safe_and_one_process_goes_on(long_city: Path, tmp_path: Path) -> None:
+    store = tmp_path / "many"
+    with command(tmp_path, long_city, store, "--workers", "2") as running:
+        wait_for_snapshots(store, 4)
+        os.killpg(running.pid, signal.SIGINT)
+        out, said = running.communicate(timeout=60)
+        check_gone(running.pid)
+    assert (running.returncode, out) == (130, "")
+    counted, stopped = said.splitlines()
+    assert counted.endswith("25 days from 2025-03-03, 1,200 steps")
+    kept = re.fullmatch(r"Stopped; (\d+) days are kept\. Go on .*: .* with --resume\.", stopped)
+    assert kept
+    assert 2 <= int(kept[1]) < 25
+    many = preprocess(settings_of(long_city, store, resume=True))
+    check_same(many, preprocess(settings_of(long_city, tmp_path / "one")))
+
+
+def test_killed_a_command_leaves_no_process_and_a_cluster_goes_on(
+    long_city: Path, dask: str, tmp_path: Path
+) -> None:
+    store = tmp_path / "many"
+    with command(tmp_path, long_city, store, "--workers", "2") as running:
+        wait_for_snapshots(store, 4)
+        running.kill()
+        running.wait(timeout=30)
+        check_gone(running.pid)
+    many = preprocess(settings_of(long_city, store, resume=True, dask=dask))
+    check_same(many, preprocess(settings_of(long_city, tmp_path / "one")))
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ from flowpatch.progress import track
 from flowpatch.sources.files import FilesSource
 from flowpatch.store.writer import StoreWriter
 
-PARTS_A_WORKER = 2
-"""At least: with one each, all would wait for the slowest."""
+PARTS_A_WORKER = 4
+"""At least: the end waits for one part, and no more of them than there are workers is lost."""
 
 
 @dataclass(frozen=True)
