@@ -308,6 +308,21 @@ def test_a_worker_that_is_killed_is_done_without(
     client.wait_for_workers(2, timeout=30)
 
 
+def test_a_scheduler_that_is_killed_at_once_leaves_a_place_to_begin_anew(
+    city: Path, tmp_path: Path
+) -> None:
+    begun, sign = tmp_path / "begun", tmp_path / "sign"
+    given = settings_of(city, tmp_path / "many")
+    with running_cluster(1) as (address, client):
+        client.run(wait_for, str(sign), str(begun), 0)
+        killing = Thread(target=lambda: (until(begun), client.shutdown()))
+        killing.start()
+        with pytest.raises(ClusterUnreachableError, match=r"went away\. Nothing is kept: run"):
+            preprocess(given.replace(dask=address))
+        killing.join()
+    check_same(preprocess(given), preprocess(given.replace(store=tmp_path / "one")))
+
+
 @pytest.mark.parametrize("resume_on", ["one process", "another cluster"])
 def test_a_scheduler_that_is_killed_is_an_error_and_resume_finishes(
     resume_on: str, city: Path, dask: str, tmp_path: Path
@@ -626,6 +641,10 @@ def test_a_worker_that_joins_late_is_looked_at_too(
         preprocess(settings_of(city, tmp_path / "s", dask=dask))
 
 
+def nothing() -> None:
+    pass
+
+
 def crash(_item: int, _threads: int) -> None:
     os._exit(1)
 
@@ -634,7 +653,7 @@ def test_work_that_brings_down_every_worker_is_given_up() -> None:
     with running_cluster(1) as (address, client):
         found = cluster.Cluster(client, "The cluster")
         with pytest.raises(ClusterError, match=r"brought down one worker after another.*memory"):
-            list(found.work_off(crash, [1], lambda: None))
+            list(found.work_off(crash, [1], nothing, nothing))
         assert address
 
 

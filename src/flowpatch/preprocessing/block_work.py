@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock, Timer
 
 from flowpatch.errors import FlowpatchError, UnfitWorkerError
+from flowpatch.interruption import StopAskedError
 from flowpatch.preprocessing.stretches import Gathering, Part, gather_stretch, new_scatter
 from flowpatch.series.dense import Scatter
 from flowpatch.sources.file_records import FileRecords
@@ -66,11 +67,13 @@ def installed_version(package: str) -> str | None:
 
 @dataclass(frozen=True)
 class BlockWork:
-    """What is the same for all parts of a build; `days` are the most that one of them has.
+    """What is the same for all parts of a build, of which `build` is an id.
 
-    `fork` is a pickled one: each part is written through a copy of its own.
+    `days` are the most that one part has. `fork` is a pickled one: each part is written through a
+    copy of its own.
     """
 
+    build: str
     needs: Needs
     gathering: Gathering
     records: FileRecords
@@ -116,6 +119,7 @@ def do_part(pickled_work: bytes, part: Part, threads: int) -> Done:
 
     Raises:
         SourceError, StoreError: the records cannot be read, or the values not be written.
+        StopAskedError: the build was stopped.
     """
     with _bench.at_work(pickled_work, threads) as opened:
         work = opened.work
@@ -132,9 +136,16 @@ def _write(
     work, a_day = opened.work, opened.work.axis.steps_a_day
     begin = part.first * a_day
     values, counts = gather_stretch(
-        work.gathering, work.axis, opened.scatter, begin, part.stop * a_day, _count_nothing, threads
+        work.gathering,
+        work.axis,
+        opened.scatter,
+        begin,
+        part.stop * a_day,
+        lambda _: _bench.raise_if_stopped(work.build),
+        threads,
     )
     for first, stop in _blocks(work, part):
+        _bench.raise_if_stopped(work.build)
         days = slice(first // a_day - part.first, stop // a_day - part.first)
         yield writer.write(first, values[first - begin : stop - begin], counts[days])
 
@@ -143,10 +154,6 @@ def _blocks(work: BlockWork, part: Part) -> Iterator[tuple[int, int]]:
     a_day = work.axis.steps_a_day
     for first in range(part.first * a_day, part.stop * a_day, work.block_steps):
         yield first, min(first + work.block_steps, part.stop * a_day)
-
-
-def _count_nothing(records: int) -> None:
-    """The one who sent the work counts what comes back."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,16 @@ class _Bench:
         self._working = Lock()
         self._opened: _Opened | None = None
         self._clearing: Timer | None = None
+        self._stopped = set[str]()
+
+    def stop(self, build: str) -> None:
+        """Parts of this build end soon, and nothing is written any more."""
+        self._stopped.add(build)
+
+    def raise_if_stopped(self, build: str) -> None:
+        """Raises StopAskedError once a build was stopped."""
+        if build in self._stopped:
+            raise StopAskedError
 
     @contextmanager
     def at_work(self, pickled: bytes, threads: int) -> Iterator[_Opened]:
@@ -209,6 +226,11 @@ class _Bench:
 
 
 _bench = _Bench()
+
+
+def stop_build(build: str) -> None:
+    """Ends what this process does for a build: whoever stops it may be about to tidy up."""
+    _bench.stop(build)
 
 
 def clear_bench() -> None:

@@ -37,6 +37,8 @@ ANSWER_S = 30.0
 """For workers to say what they have and see."""
 GONE_S = 60.0
 """Without any worker, before it is given up; a nanny needs seconds to start one anew."""
+STOP_S = 15.0
+"""For workers to end what they are about once they were told to stop."""
 POLL_S = 0.2
 COUNT_S = 2.0
 """Between two looks at which workers there are."""
@@ -89,13 +91,16 @@ class Cluster:
         do: Callable[[Item, int], Result],
         items: Iterable[Item],
         between: Callable[[], None],
+        stop: Callable[[], None],
     ) -> Generator[Result, None, None]:
         """Has each item done by some worker; gives the results as they come.
 
         `do` gets an item, and how many threads the worker has.
 
         As many are under way as there are workers, so that little is lost with them. An item whose
-        worker dies is done again by another. `between` is called now and then while waiting.
+        worker dies is done again by another. `between` is called now and then while waiting. Left
+        before the end, `stop` is called on every worker, and what is under way is waited for: once
+        this returns, nobody writes any more, unless the cluster is out of reach.
 
         Raises:
             ClusterUnreachableError: scheduler or workers went away.
@@ -117,7 +122,7 @@ class Cluster:
                 for future in done:
                     yield self._result(future)
         finally:
-            self._give_up(under_way)
+            self._give_up(under_way, stop)
 
     def clear(self) -> None:
         """Has the workers give back what a build took there."""
@@ -206,10 +211,18 @@ class Cluster:
             raise self._gone() from error
         return answers
 
-    def _give_up(self, futures: Collection[Any]) -> None:
-        if futures and self._client.status == "running":
-            with suppress(Exception):
-                _within(POLL_S, lambda: self._client.cancel(list(futures), force=True))
+    def _give_up(self, futures: Collection[Any], stop: Callable[[], None]) -> None:
+        if not futures or self._client.status != "running":
+            return
+        # The reason for giving up is told; what goes wrong with it as well is not.
+        with suppress(Exception):
+            self._ask_all(stop)
+            end = time.monotonic() + STOP_S
+            while any(future.status == "pending" for future in futures):
+                if time.monotonic() > end:
+                    break
+                time.sleep(POLL_S / 10)
+            self._client.cancel(list(futures), force=True)
 
     def _gone(self) -> ClusterUnreachableError:
         return ClusterUnreachableError(f"{self.name} went away.")

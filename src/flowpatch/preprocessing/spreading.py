@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 from flowpatch.errors import ClusterError, StoreWriteError
 from flowpatch.interruption import Interruption
@@ -28,6 +29,7 @@ from flowpatch.preprocessing.block_work import (
     cannot_open,
     do_part,
     installed_version,
+    stop_build,
 )
 from flowpatch.preprocessing.cluster import Cluster, open_cluster
 from flowpatch.preprocessing.settings import PreprocessSettings
@@ -60,15 +62,20 @@ class Workers:
             ClusterError: the workers could not do it, or went away.
             FlowpatchError: whatever one of them met, as a build in one process would.
         """
-        parts = self._plan(gathering, writer)
-        work = self._work(gathering, writer, max(part.stop - part.first for part in parts))
+        parts, build = self._plan(gathering, writer), uuid4().hex
+        longest = max(part.stop - part.first for part in parts)
+        work = self._work(gathering, writer, longest, build)
+        results = self.cluster.work_off(
+            partial(do_part, work),
+            parts,
+            between=interruption.raise_if_asked,
+            stop=partial(stop_build, build),
+        )
         with (
             track(gathering.command, total=gathering.records, unit="records") as task,
             writer.stretch(0, writer.axis.length),
             _telling_how_to_go_on(writer),
-            closing(
-                self.cluster.work_off(partial(do_part, work), parts, interruption.raise_if_asked)
-            ) as results,
+            closing(results),
         ):
             for left, done in zip(reversed(range(len(parts))), results, strict=True):
                 _join(writer, done)
@@ -90,12 +97,13 @@ class Workers:
         longest = min(share, stretch_days(gathering, writer))
         return list(plan_parts(Run(0, days), longest, is_there))
 
-    def _work(self, gathering: Gathering, writer: StoreWriter, days: int) -> bytes:
+    def _work(self, gathering: Gathering, writer: StoreWriter, days: int, build: str) -> bytes:
         """What all parts share, pickled once."""
         fork = pickle.dumps(writer.fork())
         self.cluster.check(partial(cannot_open, fork))
         records = self.source.surveyed
         work = BlockWork(
+            build,
             self.needs,
             replace(gathering, source=records),
             records,
@@ -161,9 +169,10 @@ def _telling_how_to_go_on(writer: StoreWriter) -> Iterator[None]:
         yield
     except ClusterError as error:
         kept = writer.safe_days
-        if not kept:
-            raise
-        raise type(error)(
-            f"{error} {kept} days are kept. Go on with them: the same command with --resume, on "
-            "this or another cluster, or without one."
-        ) from error
+        advice = (
+            f"{kept} days are kept. Go on with them: the same command with --resume, on this or "
+            "another cluster, or without one."
+            if kept
+            else "Nothing is kept: run the command again, here or without a cluster."
+        )
+        raise type(error)(f"{error} {advice}") from error

@@ -23,6 +23,7 @@ import zarr
 from numpy.typing import NDArray
 
 from flowpatch.errors import (
+    ClusterUnreachableError,
     ColumnError,
     NodeTableError,
     PeriodError,
@@ -142,6 +143,9 @@ class StoreWriter:
     ) -> None:
         """Removes what nobody can go on with."""
         if not self._is_begun or (self._safe.day_hashes and not _would_come_again(error)):
+            return
+        if isinstance(error, ClusterUnreachableError):
+            # Workers that are out of reach may be writing still: what they leave would be nobody's.
             return
         # What went wrong is told already; this may fail for the same reason.
         with suppress(Exception):
