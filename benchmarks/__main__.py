@@ -1,8 +1,8 @@
 """`python -m benchmarks [NAME ...]`: measures rows, saves them, and refreshes docs/benchmarks.md.
 
 Without a name all rows are measured, which takes about ten minutes on two cores. `maxcompute`,
-`accuracy`, `streaming`, `scaling` and `wide` stand alone: they take long, and are measured only when
-they are named.
+`accuracy`, `streaming`, `scaling` and `wide` stand alone: they take long, and are measured only
+when they are named.
 """
 
 import argparse

@@ -17,6 +17,9 @@
     │   ├── TableChangedError (RuntimeError)      somebody wrote it while it was read
     │   ├── QueryError (ValueError)               a query was refused
     │   └── SampleTableError (ValueError)         rows or metadata that make no series
+    ├── ClusterError                          the Dask workers that build
+    │   ├── ClusterUnreachableError (ConnectionError)   no scheduler, no worker, or no longer
+    │   └── UnfitWorkerError (RuntimeError)       of another version, or without sight of the files
     ├── MemoryLimitError (MemoryError)        the memory allowed is too little
     ├── PeriodError (ValueError)              the period cannot hold the windows or splits asked for
     ├── LayoutError (ValueError)              the nodes cannot be cut into the patches asked for
@@ -120,6 +123,18 @@ class QueryError(MaxComputeError, ValueError):
 
 class SampleTableError(MaxComputeError, ValueError):
     """The rows of a sample table, or its metadata, do not make one series."""
+
+
+class ClusterError(FlowpatchError):
+    """The Dask workers that build could not do it."""
+
+
+class ClusterUnreachableError(ClusterError, ConnectionError):
+    """No scheduler answers, it has no worker, or they went away."""
+
+
+class UnfitWorkerError(ClusterError, RuntimeError):
+    """A worker is of another version, or does not see what it is to read or write."""
 
 
 class MemoryLimitError(FlowpatchError, MemoryError):

@@ -103,7 +103,7 @@ def test_a_stopped_build_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
     monkeypatch.setattr(stretches, "GATHER_BYTES", 1)
-    gather = stretches._gather
+    gather = stretches.gather_stretch
 
     def stop_at_the_third(*arguments: Any) -> Any:
         if arguments[3] == 2 * 48:
@@ -111,7 +111,7 @@ def test_a_stopped_build_says_how_to_go_on(
         return gather(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stretches, "_gather", stop_at_the_third)
+        patched.setattr(stretches, "gather_stretch", stop_at_the_third)
         stopped = build(command, growing)
     assert stopped.code == 130
     assert "2 days are kept. Go on with them: the same command with --resume." in stopped.err

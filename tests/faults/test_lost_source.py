@@ -38,14 +38,14 @@ def a_stretch_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def before_day(monkeypatch: pytest.MonkeyPatch, day: int, happens: Callable[[], object]) -> None:
     """Something happens once, just before the records of a day are gathered."""
-    gather, waiting = stretches._gather, [happens]
+    gather, waiting = stretches.gather_stretch, [happens]
 
-    def watched(gathering: Any, writer: Any, scatter: Any, first: int, *rest: Any) -> Any:
-        if first >= day * writer.axis.steps_a_day and waiting:
+    def watched(gathering: Any, axis: Any, scatter: Any, first: int, *rest: Any) -> Any:
+        if first >= day * axis.steps_a_day and waiting:
             waiting.pop()()
-        return gather(gathering, writer, scatter, first, *rest)
+        return gather(gathering, axis, scatter, first, *rest)
 
-    monkeypatch.setattr(stretches, "_gather", watched)
+    monkeypatch.setattr(stretches, "gather_stretch", watched)
 
 
 class CsvCity(GrowingCity):
@@ -120,9 +120,9 @@ def test_a_file_that_is_lost_while_it_is_read(
             run(resume=True)
     as_it_was(lost, content, state)
     gathered: list[int] = []
-    gather = stretches._gather
+    gather = stretches.gather_stretch
     monkeypatch.setattr(
-        stretches, "_gather", lambda *given: gathered.append(given[3]) or gather(*given)
+        stretches, "gather_stretch", lambda *given: gathered.append(given[3]) or gather(*given)
     )
     assert run(resume=True).manifest.content_hash == expected
     assert versions(store) == [expected, *before]
@@ -171,9 +171,9 @@ def test_maxcompute_that_stops_answering_in_mid_build(
         preprocess(given.replace(resume=True), impatient)
     service.no_faults()
     gathered: list[int] = []
-    gather = stretches._gather
+    gather = stretches.gather_stretch
     monkeypatch.setattr(
-        stretches, "_gather", lambda *given: gathered.append(given[3]) or gather(*given)
+        stretches, "gather_stretch", lambda *given: gathered.append(given[3]) or gather(*given)
     )
     assert preprocess(given.replace(resume=True), patient).manifest.content_hash == expected
     assert versions(tmp_path / "s") == [expected]

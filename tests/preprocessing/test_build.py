@@ -232,13 +232,13 @@ def test_a_tiny_memory_does_cut_the_axis(
     monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", 1)
     monkeypatch.setattr(stretches, "GATHER_BYTES", 1)
     gathered = []
-    gather = stretches._gather
+    gather = stretches.gather_stretch
 
-    def watch(gathering, writer, scatter, first, stop, after_block):
+    def watch(gathering, axis, scatter, first, stop, after_block):
         gathered.append((first, stop))
-        return gather(gathering, writer, scatter, first, stop, after_block)
+        return gather(gathering, axis, scatter, first, stop, after_block)
 
-    monkeypatch.setattr(stretches, "_gather", watch)
+    monkeypatch.setattr(stretches, "gather_stretch", watch)
     preprocess(settings_of(city, tmp_path / "a"))
     assert gathered == [(first, first + 48) for first in range(0, 240, 48)]
 

@@ -507,7 +507,7 @@ def test_a_stopped_update_goes_on(
     for day in (1, 4, 5, 6):
         city.write_day(day, seed=3)
     gathered: list[int] = []
-    gather = stretches._gather
+    gather = stretches.gather_stretch
 
     def fail_at_the_fourth(*arguments: Any) -> Any:
         gathered.append(arguments[3] // STEPS)
@@ -516,13 +516,13 @@ def test_a_stopped_update_goes_on(
         return gather(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stretches, "_gather", fail_at_the_fourth)
+        patched.setattr(stretches, "gather_stretch", fail_at_the_fourth)
         with pytest.raises(SourceError):
             update(tmp_path / "s")
     assert open_store(tmp_path / "s").version == before.version
     gathered.clear()
     monkeypatch.setattr(
-        stretches, "_gather", lambda *a: gathered.append(a[3] // STEPS) or gather(*a)
+        stretches, "gather_stretch", lambda *a: gathered.append(a[3] // STEPS) or gather(*a)
     )
     store = update(tmp_path / "s", UpdateSettings(resume=True))
     assert len(gathered) < 4, "days that were safe are not gathered again"
@@ -538,7 +538,7 @@ def test_a_stopped_update_can_begin_anew(
     preprocess(city.settings(tmp_path / "s"))
     for day in (4, 5):
         city.write_day(day)
-    gather = stretches._gather
+    gather = stretches.gather_stretch
 
     def fail_at_the_last(*arguments: Any) -> Any:
         if arguments[3] == 5 * STEPS:
@@ -546,7 +546,7 @@ def test_a_stopped_update_can_begin_anew(
         return gather(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stretches, "_gather", fail_at_the_last)
+        patched.setattr(stretches, "gather_stretch", fail_at_the_last)
         with pytest.raises(SourceError):
             update(tmp_path / "s")
     city.write_day(6)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flowpatch.series import quality
-from flowpatch.series.quality import STUCK_MINUTES, Quality, QualityScan, ends_of_runs
+from flowpatch.series import stuck
+from flowpatch.series.quality import BlockFindings, Quality, QualityScan
+from flowpatch.series.stuck import STUCK_MINUTES, ends_of_runs
 from flowpatch.time_axis import TimeAxis
 
 cells = st.sampled_from([np.nan, 0, 0, 1, 1, 1, 2, -3])
@@ -24,7 +25,7 @@ def scan(axis: TimeAxis, values: np.ndarray, blocks: list[int]) -> Quality:
     borders = [0, *blocks, len(values)]
     for first, stop in pairwise(borders):
         if stop > first:
-            found.add(first, values[first:stop])
+            found.add(BlockFindings.of(axis, first, values[first:stop]))
     return found.quality()
 
 
@@ -107,7 +108,7 @@ def test_nodes_that_stand_still_are_looked_at_a_few_at_a_time(
     values[:, [0, 3, 4, 8]] = 5
     at_once = scan(AXIS, values, [20])
     assert at_once.stuck_nodes >= 4
-    monkeypatch.setattr(quality, "SUSPECTS", 2)
+    monkeypatch.setattr(stuck, "SUSPECTS", 2)
     assert scan(AXIS, values, [20]) == at_once
 
 

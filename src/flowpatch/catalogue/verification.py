@@ -19,6 +19,7 @@ from flowpatch.progress import track
 from flowpatch.series.dense import COUNTED_BY_DAY
 from flowpatch.series.quality import QualityScan
 from flowpatch.store.arrays import LEDGER_DIMENSIONS, block_days, key_array_names
+from flowpatch.store.facts import BlockFacts
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import hash_content
 from flowpatch.store.repository import open_repository
@@ -141,7 +142,6 @@ def _check_values(
     with track("verify", total=axis.days, unit="days") as task:
         for days in _blocks(store):
             for day, found in zip(days, _look(store, days, ledger, quality, report), strict=False):
-                ledger.day_hashes[day] = found
                 if found != known[day]:
                     report.damage.append(f"the values of {_date(store, day)} have another hash")
             task.advance(len(days))
@@ -160,8 +160,10 @@ def _look(
         dates = " to ".join(dict.fromkeys(_date(store, day) for day in (days[0], days[-1])))
         report.damage.append(f"the values of {dates} cannot be read ({_reason(error)})")
         return []
-    quality.add(first_step, values)
-    return ledger.look(store.axis, first_step, values)
+    facts = BlockFacts.of(store.axis, first_step, values)
+    quality.add(facts.found)
+    ledger.add(facts)
+    return facts.day_hashes
 
 
 def _check_nodes(store: SampleStore, report: _Report) -> None:

@@ -14,9 +14,11 @@ Pushdown = Literal["auto", "sql", "tunnel"]
 
 ENDPOINT_VARIABLE = "ODPS_ENDPOINT"
 PROJECT_VARIABLE = "ODPS_PROJECT"
+MOST_WORKERS = 64
+"""Processes of one command."""
 
 
-class MaxComputeSettings(Settings):
+class MaxComputeAccess(Settings):
     """How MaxCompute is reached, and how hard it is tried."""
 
     odps_endpoint: str | None = None
@@ -25,9 +27,6 @@ class MaxComputeSettings(Settings):
     """The tunnel's endpoint; by default the one that the service names."""
     odps_project: str | None = None
     """Project that runs queries; by default that of the table, or $ODPS_PROJECT."""
-    workers: Annotated[int | None, Field(ge=1, le=64)] = None
-    """Processes that read or write the tunnel at once, 10 MB/s each; by default twice the cores,
-    8 at most."""
     patience_minutes: Annotated[float, Field(gt=0)] = 10.0
     """Minutes without any progress after which MaxCompute is given up."""
 
@@ -40,11 +39,6 @@ class MaxComputeSettings(Settings):
     @classmethod
     def _check_project(cls, project: str | None) -> str | None:
         return None if project is None else check_name(project, "project")
-
-    @property
-    def parallel(self) -> int:
-        """Processes that read or write at once."""
-        return self.workers or min(8, 2 * (os.cpu_count() or 1))
 
     def with_endpoint(self, endpoint: str) -> Self:
         """The same, with an endpoint where neither flag nor environment names one."""
@@ -78,6 +72,19 @@ class MaxComputeSettings(Settings):
                 "http://service.cn-beijing.maxcompute.aliyun.com/api."
             )
         return check_endpoint(found)
+
+
+class MaxComputeSettings(MaxComputeAccess):
+    """How MaxCompute is reached, and by how many processes."""
+
+    workers: Annotated[int | None, Field(ge=1, le=MOST_WORKERS)] = None
+    """Processes that read or write the tunnel at once, 10 MB/s each; by default twice the cores,
+    8 at most."""
+
+    @property
+    def parallel(self) -> int:
+        """Processes that read or write at once."""
+        return self.workers or min(8, 2 * (os.cpu_count() or 1))
 
 
 def check_endpoint(endpoint: str) -> str:

@@ -49,7 +49,8 @@ class Folder(Place):
         return self.folder.absolute().name
 
     def storage(self) -> icechunk.Storage:
-        return icechunk.local_filesystem_storage(str(self.folder))
+        # Absolute: another process, which may work in another folder, writes through a fork.
+        return icechunk.local_filesystem_storage(self.absolute_address)
 
     def exists(self, refusal: type[StoreError]) -> bool:
         try:

@@ -1,11 +1,14 @@
 """Raw records to a sample store: source -> nodes -> series -> one commit.
 
-How the series comes out of the records is in `stretches.py`.
+How the series comes out of the records is in `stretches.py`, by several processes in
+`spreading.py`.
 """
 
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,11 +32,15 @@ from flowpatch.preprocessing.stretches import (
 from flowpatch.progress import say
 from flowpatch.series.nodes import locate
 from flowpatch.sources.contract import RecordSource, Survey
+from flowpatch.sources.files import FilesSource
 from flowpatch.store.draft import Origin
 from flowpatch.store.repository import has_version
 from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter, check_free, publish_finished
 from flowpatch.time_axis import TimeAxis
+
+if TYPE_CHECKING:
+    from flowpatch.preprocessing.spreading import Workers
 
 LONGEST_DAYS = 3660
 """Ten years. One stray record of 1970 must not stretch the axis over half a century."""
@@ -58,6 +65,8 @@ def preprocess(
         PeriodError: the period cannot hold the windows and splits.
         MaxComputeError: the records are in MaxCompute, which refused them or did not answer.
         StoreError: the store exists, is being written, or cannot be written.
+        ClusterError: the workers are not there, not fit, or went away.
+        MissingExtraError: what reaches the records, the store or the workers is not installed.
         StoppedByUser: Ctrl-C; whole days that were written are kept for `resume`.
     """
     place = place_of(settings.store)
@@ -72,13 +81,33 @@ def preprocess(
             return kept
         check_free(place, overwrite=settings.overwrite)
         try:
-            return _build(settings, place, source, interruption)
+            with _workers(settings, place, source) as workers:
+                return _build(settings, place, source, workers, interruption)
         except StopAskedError:
             raise StoppedByUser("Stopped; nothing was written. Run the command again.") from None
 
 
+@contextmanager
+def _workers(
+    settings: PreprocessSettings, place: Place, source: RecordSource
+) -> Iterator["Workers | None"]:
+    """The cluster that builds; None where this process does."""
+    if not settings.on_cluster or not isinstance(source, FilesSource):
+        yield None
+        return
+    # Imported here: a build in one process needs none of it.
+    from flowpatch.preprocessing.spreading import open_workers
+
+    with open_workers(settings, source, place) as workers:
+        yield workers
+
+
 def _build(
-    settings: PreprocessSettings, place: Place, source: RecordSource, interruption: Interruption
+    settings: PreprocessSettings,
+    place: Place,
+    source: RecordSource,
+    workers: "Workers | None",
+    interruption: Interruption,
 ) -> SampleStore:
     located = locate(source.read_nodes())
     survey = source.survey()
@@ -103,7 +132,10 @@ def _build(
         if settings.resume:
             say(f"{writer.safe_days} of {axis.days} days are safe already")
         gathering = Gathering(settings, source, located.index, survey.records)
-        write_days(gathering, writer, [Run(0, axis.days)], interruption)
+        if workers is None:
+            write_days(gathering, writer, [Run(0, axis.days)], interruption)
+        else:
+            workers.write_days(gathering, writer, interruption)
         counts = account(writer.counts(), survey)
         counts.check_dropped_share(settings.max_dropped_share)
         quality = writer.quality()

@@ -17,14 +17,17 @@ def gather(
     found: Iterator[RecordBlock | RecordPart | CellBlock],
     scatter: Scatter,
     after_block: Callable[[int], None],
+    most_threads: int | None = None,
 ) -> None:
     """Places all that is found; `after_block` gets the number of records just placed.
 
-    Whatever a thread or `after_block` raises ends the gathering.
+    There are `most_threads` at most, by default one for each core. Whatever a thread or
+    `after_block` raises ends the gathering.
     """
     first = next(found, None)
     found = chain(() if first is None else (first,), found)
-    threads = min(MOST_THREADS, os.cpu_count() or 1) if isinstance(first, RecordPart) else 1
+    cores = most_threads or os.cpu_count() or 1
+    threads = min(MOST_THREADS, cores) if isinstance(first, RecordPart) else 1
     scatter.share(threads)
     taking = Lock()
 

@@ -1,12 +1,14 @@
 """How raw records become a sample store. Free of engines, so that `--help` need not load them."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from flowpatch.maxcompute.names import TableName, check_code, column, is_address
-from flowpatch.maxcompute.settings import Pushdown
+from flowpatch.maxcompute.settings import MOST_WORKERS, Pushdown
 from flowpatch.places.address import StoreAddress
 from flowpatch.series.splits import Ratios, check_ratios
 from flowpatch.settings import Date, Names, Settings
@@ -15,6 +17,27 @@ from flowpatch.time_axis import check_step_minutes, check_time_zone
 
 SplitPolicy = Literal["ratio", "fixed"]
 NodePolicy = Literal["keep", "extend"]
+
+
+_NOT_IN_RECIPE = {"store", "overwrite", "resume", "dask", "workers"}
+_SCHEMES = ("tcp", "tls", "ws", "wss")
+"""Of Dask's addresses."""
+
+
+def check_scheduler(address: str) -> str:
+    """The address itself, if a Dask scheduler can be there.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    with suppress(ValueError):  # A port that is no number.
+        parts = urlsplit(address)
+        if parts.scheme in _SCHEMES and parts.hostname and parts.port:
+            return address
+    raise ValueError(
+        f"--dask '{address}' is no address of a Dask scheduler. Give one such as "
+        f"tcp://scheduler:8786; allowed schemes: {', '.join(_SCHEMES)}."
+    )
 
 
 class Places(Settings):
@@ -124,9 +147,30 @@ class PreprocessSettings(BuildSettings, Places):
     """Write a new version where a store exists."""
     resume: bool = False
     """Go on with a build that was stopped; give the same settings."""
+    dask: str | None = None
+    """Build on the workers of a Dask scheduler, such as tcp://scheduler:8786."""
+    workers: Annotated[int | None, Field(ge=1, le=MOST_WORKERS)] = None
+    """Build on so many processes of this machine, by default one. From MaxCompute, so many read the
+    tunnel, 10 MB/s each; by default twice the cores, 8 at most."""
+
+    @field_validator("dask")
+    @classmethod
+    def _check_dask(cls, address: str | None) -> str | None:
+        return None if address is None else check_scheduler(address)
 
     @model_validator(mode="after")
     def _check_places(self) -> Self:
+        if self.dask is not None and self.workers is not None:
+            raise ValueError(
+                f"--dask {self.dask} and --workers {self.workers} exclude each other: the first "
+                "names workers that run already, the second starts some on this machine."
+            )
+        if self.dask is not None and is_address(self.records):
+            raise ValueError(
+                f"--dask builds from files, and --records '{self.records}' is in MaxCompute. Leave "
+                "it out: records are aggregated there (--pushdown sql), or read through the tunnel "
+                "by --workers processes."
+            )
         if is_address(self.nodes) and not is_address(self.records):
             raise ValueError(
                 f"--nodes '{self.nodes}' is in MaxCompute and --records '{self.records}' is not. "
@@ -143,9 +187,17 @@ class PreprocessSettings(BuildSettings, Places):
                 TableName.of_address(address)
         return self
 
+    @property
+    def on_cluster(self) -> bool:
+        """Whether days are built by the workers of a Dask cluster."""
+        several = self.workers is not None and self.workers > 1 and not is_address(self.records)
+        return self.dask is not None or several
+
     def recipe(self) -> dict[str, Any]:
-        """What a later build needs to do the same again: all settings but where to write."""
-        recipe = self.model_dump(mode="json", exclude={"store", "overwrite", "resume"})
+        """What a later build needs to do the same again: all settings but where to write, and by
+        how many processes.
+        """
+        recipe = self.model_dump(mode="json", exclude=_NOT_IN_RECIPE)
         for name in ("records", "nodes"):
             if not is_address(recipe[name]):
                 # A later update may run in another folder.

@@ -5,7 +5,7 @@ from pathlib import Path
 from flowpatch.errors import needing_extra
 from flowpatch.maxcompute.names import TableName, is_address
 from flowpatch.maxcompute.settings import MaxComputeSettings
-from flowpatch.places.address import StoreAddress, is_bucket_address
+from flowpatch.places.address import is_bucket_address
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import RecordSource
@@ -31,7 +31,7 @@ def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) ->
     )
     if not is_address(settings.records):
         return FilesSource(
-            settings.records, settings.nodes, columns, scratch=_scratch(settings.store)
+            settings.records, settings.nodes, columns, scratch=folder_around(settings.store)
         )
     with needing_extra("maxcompute"):
         from flowpatch.maxcompute.connection import Connection
@@ -47,12 +47,15 @@ def open_source(settings: PreprocessSettings, maxcompute: MaxComputeSettings) ->
         start_date=settings.start_date,
         end_date=settings.end_date,
         pushdown=settings.pushdown,
-        workers=maxcompute.parallel,
+        workers=settings.workers or maxcompute.parallel,
     )
 
 
-def _scratch(store: StoreAddress) -> Path | None:
-    """A folder on the store's own disk: the system's one for passing files may be in memory."""
+def folder_around(store: str) -> Path | None:
+    """The folder that is there around a store or its place to be; None for one in a bucket.
+
+    A passing copy of records lies there: the system's folder for such may be in memory.
+    """
     if is_bucket_address(store):
         return None
     return next(parent for parent in Path(store).absolute().parents if parent.is_dir())

@@ -20,8 +20,9 @@ from flowpatch.preprocessing.settings import BuildSettings
 from flowpatch.progress import track
 from flowpatch.series.dense import CELL_BYTES, DayCounts, RecordCounts, Scatter, list_causes
 from flowpatch.series.quality import Quality
-from flowpatch.sources.contract import MANY_RECORDS, NodeIndex, RecordSource, Survey
+from flowpatch.sources.contract import MANY_RECORDS, NodeIndex, RecordReader, Survey
 from flowpatch.store.writer import StoreWriter
+from flowpatch.time_axis import TimeAxis
 
 GATHER_BYTES = 2**30
 """Memory for the days that are gathered in one pass over the records."""
@@ -36,6 +37,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Days first .. stop that are gathered together, or are only looked at: they are there."""
+
+    first: int
+    stop: int
+    is_there: bool
+
+
+@dataclass(frozen=True)
 class Gathering:
     """Where the values of days come from: a source, or None where no records are left for them.
 
@@ -44,7 +54,7 @@ class Gathering:
     """
 
     settings: BuildSettings
-    source: RecordSource | None
+    source: RecordReader | None
     nodes: NodeIndex
     records: int
     carried: frozenset[int] = frozenset()
@@ -58,17 +68,14 @@ def write_days(
 
     Every stretch but the last is made safe as soon as it is written.
     """
-    settings, a_day = gathering.settings, writer.axis.steps_a_day
+    axis, a_day = writer.axis, writer.axis.steps_a_day
     longest = max((run.stop - run.first for run in runs), default=0)
-    days = min(longest, _stretch_days(gathering, writer))
-    scatter = Scatter(
-        days * a_day,
-        len(writer.nodes),
-        settings.aggregate,
-        settings.null_value,
-        day_steps=a_day,
-        many=gathering.records >= MANY_RECORDS,
-    )
+    days = min(longest, stretch_days(gathering, writer))
+    scatter = new_scatter(gathering, axis, days, len(writer.nodes))
+
+    def is_there(day: int) -> bool:
+        return day in gathering.carried or writer.is_safe(day * a_day, (day + 1) * a_day)
+
     with track(gathering.command, total=gathering.records, unit="records") as task:
 
         def after_block(records: int) -> None:
@@ -77,12 +84,12 @@ def write_days(
 
         for run in runs:
             with writer.stretch(run.first * a_day, run.stop * a_day), _Behind() as behind:
-                for part, is_carried in _parts(run, days, gathering.carried):
+                for part in plan_parts(run, days, is_there):
                     first, stop = part.first * a_day, part.stop * a_day
-                    if is_carried or writer.is_safe(first, stop):
+                    if part.is_there:
                         behind.do(partial(writer.take_over, first, stop))
                         continue
-                    _gather(gathering, writer, scatter, first, stop, after_block)
+                    gather_stretch(gathering, axis, scatter, first, stop, after_block)
                     # Only one stretch's values are held: those before are written by now.
                     behind.wait()
                     values, counts = scatter.finish(stop - first)
@@ -91,20 +98,35 @@ def write_days(
                     del values
 
 
-def _gather(
+def new_scatter(gathering: Gathering, axis: TimeAxis, days: int, nodes: int) -> Scatter:
+    """Where the records of stretches of up to so many days are gathered, one after another."""
+    return Scatter(
+        days * axis.steps_a_day,
+        nodes,
+        gathering.settings.aggregate,
+        gathering.settings.null_value,
+        day_steps=axis.steps_a_day,
+        many=gathering.records >= MANY_RECORDS,
+    )
+
+
+def gather_stretch(
     gathering: Gathering,
-    writer: StoreWriter,
+    axis: TimeAxis,
     scatter: Scatter,
     first: int,
     stop: int,
     after_block: Callable[[int], None],
+    threads: int | None = None,
 ) -> None:
+    """Places the records of steps first .. stop.
+
+    `after_block` gets the number of records just placed; `threads` gather at most.
+    """
     if gathering.source is not None:
         in_order = gathering.settings.aggregate == "last"
-        found = gathering.source.read_blocks(
-            gathering.nodes, writer.axis, first, stop, in_order=in_order
-        )
-        gather(found, scatter, after_block)
+        found = gathering.source.read_blocks(gathering.nodes, axis, first, stop, in_order=in_order)
+        gather(found, scatter, after_block, threads)
 
 
 def _write(
@@ -156,7 +178,7 @@ class _Behind:
                 self.wait()
 
 
-def _stretch_days(gathering: Gathering, writer: StoreWriter) -> int:
+def stretch_days(gathering: Gathering, writer: StoreWriter) -> int:
     """Days of as many whole blocks as fit the memory for gathering."""
     cell_bytes = CELL_BYTES[gathering.settings.aggregate]
     block_bytes = writer.block_steps * len(writer.nodes) * cell_bytes
@@ -164,15 +186,14 @@ def _stretch_days(gathering: Gathering, writer: StoreWriter) -> int:
     return blocks * writer.block_steps // writer.axis.steps_a_day
 
 
-def _parts(run: Run, days: int, carried: frozenset[int]) -> Iterator[tuple[Run, bool]]:
-    """The run in parts of so many days at most, either carried or not."""
+def plan_parts(run: Run, days: int, is_there: Callable[[int], bool]) -> Iterator[Part]:
+    """The run in parts of so many days at most, all of them there already or none."""
     first = max(0, run.first)
     while first < run.stop:
-        is_carried = first in carried
-        stop = first
-        while stop < min(run.stop, first + days) and (stop in carried) == is_carried:
+        there, stop = is_there(first), first + 1
+        while stop < min(run.stop, first + days) and is_there(stop) == there:
             stop += 1
-        yield Run(first, stop), is_carried
+        yield Part(first, stop, there)
         first = stop
 
 

@@ -197,7 +197,16 @@ class RecordPart(Protocol):
         """The records, block by block."""
 
 
-class RecordSource(Protocol):
+class RecordReader(Protocol):
+    """What gives the records of any stretch."""
+
+    def read_blocks(
+        self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
+    ) -> Iterator[RecordBlock | RecordPart | CellBlock]:
+        """The records of steps first_step .. stop_step; `in_order` asks for `instant_ms`."""
+
+
+class RecordSource(RecordReader, Protocol):
     """A place that holds raw records."""
 
     def describe(self) -> dict[str, Any]:
@@ -236,11 +245,6 @@ class RecordSource(Protocol):
         Raises:
             SourceError: a part is not there, or none is named.
         """
-
-    def read_blocks(
-        self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
-    ) -> Iterator[RecordBlock | RecordPart | CellBlock]:
-        """The records of steps first_step .. stop_step; `in_order` asks for `instant_ms`."""
 
     def close(self) -> None:
         """Gives back connections, workers and what was made for reading; nothing is read after."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
 
 from flowpatch.errors import ColumnError
 from flowpatch.progress import say
@@ -29,6 +28,7 @@ from flowpatch.sources.contract import (
     Survey,
 )
 from flowpatch.sources.engine import column_types, connect, name_of, reading
+from flowpatch.sources.file_records import FileRecords
 from flowpatch.sources.listing import Listing, find_files
 from flowpatch.sources.node_relation import read_node_relation
 from flowpatch.sources.parts import chosen_names, sum_of, with_surveys
@@ -38,7 +38,6 @@ from flowpatch.time_axis import TimeAxis
 
 if TYPE_CHECKING:
     from flowpatch.sources.plain_csv import PlainCsv
-    from flowpatch.sources.row_groups import RowGroups
 
 COPY_BYTES = 2**25
 """Files of text from this size on are copied once into columns of numbers."""
@@ -114,10 +113,10 @@ class FilesSource:
     @cached_property
     def _readable(self) -> "RecordRelation | PlainCsv":
         """The records, or a typed copy where reading them more than once would cost much more."""
-        size = sum(path.stat().st_size for path in self._record_files.paths)
-        if not self._is_text or size < COPY_BYTES:
+        folder = self.copies_to
+        if folder is None:
             return self._relation
-        folder = self.scratch or Path(tempfile.gettempdir())
+        size = self._record_bytes
         if size > shutil.disk_usage(folder).free:
             say(f"'{folder}' has no room for a passing copy of the records: reading takes longer")
             return self._relation
@@ -145,6 +144,10 @@ class FilesSource:
         return self._relation.typed_copy(made / "records.parquet", self._node_records.keys)
 
     @property
+    def _record_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._record_files.paths)
+
+    @property
     def _is_text(self) -> bool:
         """Whether instants must be read out of text before any record can be left out."""
         return self._relation.types[self.columns.time_column] == "VARCHAR"
@@ -153,28 +156,27 @@ class FilesSource:
         self, nodes: NodeIndex, axis: TimeAxis, first_step: int, stop_step: int, *, in_order: bool
     ) -> Iterator[RecordBlock | RecordPart]:
         """One scan of the records. See `RecordSource.read_blocks`."""
-        many = self._survey.records >= MANY_RECORDS
-        whole_keys = all(keys.dtype == np.int64 for keys in nodes.keys)
-        if many and whole_keys and not in_order and self._row_groups is not None:
-            return self._row_groups.parts(nodes, axis, first_step, stop_step)
-        readable = self._readable
-        found = readable.blocks(nodes, axis, first_step, stop_step, in_order=in_order, many=many)
-        # Of a copy it no longer matters what becomes of the files.
-        return self._whole(found) if readable is self._relation else found
-
-    def _whole(self, found: Iterator[RecordBlock]) -> Iterator[RecordBlock]:
-        """What was found in the files, if they are still all there."""
-        yield from found
-        self._record_files.check_whole()
+        return self.surveyed.read_blocks(nodes, axis, first_step, stop_step, in_order=in_order)
 
     @cached_property
-    def _row_groups(self) -> "RowGroups | None":
-        if self._record_files.format != "parquet":
-            return None
-        # Imported here: few records need not wait for the compiler.
-        from flowpatch.sources.row_groups import find_row_groups
+    def surveyed(self) -> FileRecords:
+        """What reads the records once they are surveyed; pickled, it reads them elsewhere."""
+        readable = self._readable
+        many = self._survey.records >= MANY_RECORDS
+        is_copy = readable is not self._relation
+        return FileRecords(self._record_files, self.columns, readable, is_copy, many)
 
-        return find_row_groups(self._record_files, self.columns)
+    @property
+    def files(self) -> Listing:
+        """The files of records."""
+        return self._record_files
+
+    @property
+    def copies_to(self) -> Path | None:
+        """The folder in which a passing copy of the records will lie; None where none is made."""
+        if not self._is_text or self._record_bytes < COPY_BYTES:
+            return None
+        return self.scratch or Path(tempfile.gettempdir())
 
     def close(self) -> None:
         """Ends the engine's connection and removes the copy."""

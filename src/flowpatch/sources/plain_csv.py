@@ -83,6 +83,17 @@ class PlainCsv:
     ) -> None:
         self._plain, self._keys, self._odd, self._odd_files = plain, keys, odd, odd_files
 
+    def use_threads(self, threads: int) -> None:
+        """Reads with so many threads, by default as many as there are cores."""
+        if self._odd is not None:
+            self._odd.use_threads(threads)
+
+    def close(self) -> None:
+        """Closes what it is read from."""
+        self._plain.close()
+        if self._odd is not None:
+            self._odd.close()
+
     def surveys(self) -> dict[str, Survey]:
         """The records of each file that holds any."""
         found = self._plain.surveys()

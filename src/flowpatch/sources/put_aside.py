@@ -6,8 +6,10 @@ segments of which memory holds the places alone, so many records cost no memory.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from flowpatch.errors import SourceError
 from flowpatch.sources.compiled import compiled, frozen
 from flowpatch.sources.contract import UNKNOWN_NODE, RecordBlock, Survey
+from flowpatch.sources.engine import reading
 from flowpatch.sources.numbering import NodeNumbers, whole_steps
 from flowpatch.time_axis import TimeAxis
 
@@ -68,11 +71,25 @@ class PutAside:
     """A file of rows; what is added comes back in the same order within a day."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._file = path, path.open("w+b", buffering=0)
+        self._path = path
+        self._file: FileIO = path.open("w+b", buffering=0)
         self._day: list[NDArray[np.int64]] = []
         self._count: list[NDArray[np.int64]] = []
         self._extents: dict[str, tuple[int, int, int]] = {}
         self.records = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the file: where it is sent, it is opened to be read."""
+        return {**self.__dict__, "_file": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        with reading(str(self._path)):
+            self._file = self._path.open("rb", buffering=0)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
     def add(self, added: DayRows, part: str) -> None:
         """Puts the rows behind all others; `part` names that of the source which they come from.
@@ -185,7 +202,7 @@ class PutAside:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 def _instants_ms(

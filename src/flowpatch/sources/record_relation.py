@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -21,6 +22,7 @@ from flowpatch.sources.engine import (
     ColumnTypes,
     city_condition,
     column_types,
+    connect,
     reading,
     require,
     summary,
@@ -68,6 +70,21 @@ class RecordRelation:
     """The column of which one is shown where no instant can be read; by default the time's own."""
     part: str = "''"
     """The SQL of the name of the part that a record belongs to, where there is more than one."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the connection: where it is sent, it gets one of its own."""
+        return {**self.__dict__, "connection": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, connection=connect())
+
+    def use_threads(self, threads: int) -> None:
+        """Reads with so many threads, by default as many as there are cores."""
+        self.connection.execute(f"SET threads = {threads}")
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.connection.close()
 
     def check_columns(self) -> None:
         """Makes sure that all columns are there.

@@ -45,6 +45,10 @@ class Base:
             moved.day_counts,
         )
 
+    def known_from(self, step: int) -> int:
+        """The step of the first of the values that `read` gives from `step` on."""
+        return max(step, self.steps)
+
     def read(self, first_step: int, stop_step: int) -> NDArray[np.float32]:
         """(S, N) values of steps of the new axis, without those that the version does not have."""
         first = max(0, first_step - self.steps)

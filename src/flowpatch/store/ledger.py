@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from flowpatch.series.dense import COUNTED_BY_DAY, DayCounts, RecordCounts
 from flowpatch.series.quality import Findings
 from flowpatch.series.statistics import StepMoments
-from flowpatch.store.arrays import hash_values
+from flowpatch.store.facts import BlockFacts
 from flowpatch.time_axis import TimeAxis
 
 
@@ -73,13 +73,15 @@ class Ledger:
         """The records of all days together."""
         return RecordCounts.of_days(self.day_counts, int(self.findings.observed_of.sum()))
 
-    def look(self, axis: TimeAxis, first_step: int, values: NDArray[np.float32]) -> list[str]:
-        """Takes moments of the (S, N) values of whole days, and gives the hash of each day."""
-        self.moments.set(first_step, values)
-        return [
-            hash_values(values[offset : offset + axis.steps_a_day])
-            for offset in range(0, len(values), axis.steps_a_day)
-        ]
+    def add(self, facts: BlockFacts) -> None:
+        """Takes the facts of some days but for what `QualityScan` takes of them."""
+        steps = slice(facts.steps.start, facts.steps.stop)
+        days = slice(facts.days.start, facts.days.stop)
+        self.moments.count[steps] = facts.moments.count
+        self.moments.mean[steps] = facts.moments.mean
+        self.moments.m2[steps] = facts.moments.m2
+        self.day_counts[days] = facts.day_counts
+        self.day_hashes[days] = facts.day_hashes
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays that `of_arrays` takes; their dimensions are in `arrays.py`."""

@@ -10,9 +10,9 @@ anew (`base.py`). How arrays are made is in `array_writer.py`, what a draft reme
 how values come to another axis or other nodes in `carrying.py`.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ import zarr
 from numpy.typing import NDArray
 
 from flowpatch.errors import (
+    ClusterUnreachableError,
     ColumnError,
     NodeTableError,
     PeriodError,
@@ -35,7 +36,7 @@ from flowpatch.errors import (
     StoreWriteError,
 )
 from flowpatch.places.place import Place, place_of
-from flowpatch.series.dense import COUNTED_BY_DAY, DayCounts, RecordCounts
+from flowpatch.series.dense import DayCounts, RecordCounts
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.quality import Quality, QualityScan
 from flowpatch.series.splits import Splits
@@ -47,9 +48,10 @@ from flowpatch.store.arrays import (
     block_days,
 )
 from flowpatch.store.base import Base
+from flowpatch.store.blocks import BlockWriter, Fork
 from flowpatch.store.carrying import move_steps, spread
-from flowpatch.store.chunks import read_steps
 from flowpatch.store.draft import Draft, Origin
+from flowpatch.store.facts import BlockFacts
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest, hash_content
 from flowpatch.store.repository import (
@@ -142,6 +144,9 @@ class StoreWriter:
         """Removes what nobody can go on with."""
         if not self._is_begun or (self._safe.day_hashes and not _would_come_again(error)):
             return
+        if isinstance(error, ClusterUnreachableError):
+            # Workers that are out of reach may be writing still: what they leave would be nobody's.
+            return
         # What went wrong is told already; this may fail for the same reason.
         with suppress(Exception):
             # Whoever has taken the lock over has made this place its own.
@@ -186,19 +191,20 @@ class StoreWriter:
         """
         base = self._base
         if base is None or base.ledger is None:
-            self._scan.begin(np.empty((0, len(self.nodes)), dtype=np.float32))
+            self._scan.begin(first_step, np.empty((0, len(self.nodes)), dtype=np.float32))
             yield
             return
         reach = self._scan.reach_steps
-        self._scan.begin(base.read(first_step - reach, first_step))
+        self._scan.begin(first_step, base.read(first_step - reach, first_step))
         for begin in range(first_step, stop_step, self.block_steps):
             end = min(stop_step, begin + self.block_steps)
-            self._scan.forget(begin, base.read(begin, end))
+            self._scan.forget(base.known_from(begin), base.read(begin, end))
+        behind_step = base.known_from(stop_step)
         behind = base.read(stop_step, stop_step + reach)
-        self._scan.forget_behind(behind)
-        self._scan.begin(base.read(max(0, first_step - reach), first_step))
+        self._scan.forget_behind(behind_step, behind)
+        self._scan.begin(first_step, base.read(max(0, first_step - reach), first_step))
         yield
-        self._scan.add_behind(behind)
+        self._scan.add_behind(behind_step, behind)
 
     def write(
         self, first_step: int, values: NDArray[np.float32], counts: DayCounts | None = None
@@ -207,19 +213,31 @@ class StoreWriter:
 
         `counts` are the records of each of those days, by default one for each value.
         """
-        first, stop = self._check(first_step, values)
-        with writing(self.place), ThreadPoolExecutor(1, "looking") as beside:
-            # What is known of the values is found on one core while another compresses them.
-            looked = beside.submit(self._look, first_step, values)
-            if self._base is None:
-                self._store(first, stop, first, values)
-            changed = list(self._changed(first, looked.result()))
-            if self._base is not None:
-                for begin, end in changed:
-                    self._store(begin, end, first, values)
-        self._ledger.day_counts[first:stop] = (
-            self._one_each(first, stop) if counts is None else counts
-        )
+        self._check(first_step, values)
+        if self._base is None:
+            self._join_written(self._blocks.write(first_step, values, counts))
+            return
+        facts = BlockFacts.of(self.axis, first_step, values, counts)
+        with writing(self.place):
+            for begin, end in self._changed(facts):
+                self._value[begin:end] = values[begin - first_step : end - first_step]
+        self._join_written(facts)
+
+    def fork(self) -> Fork:
+        """What another process writes some days through; one serves many that get it pickled.
+
+        What was written until now is made safe.
+        """
+        if self._session.has_uncommitted_changes:
+            self.keep()
+        return Fork(self._session.fork(), self.axis, self.place.absolute_address)
+
+    def merge(self, fork: Fork, blocks: Iterable[BlockFacts]) -> None:
+        """Takes blocks that were written through a fork, in any order of blocks and of forks."""
+        with writing(self.place):
+            self._session.merge(fork.session)
+        for facts in blocks:
+            self._join_written(facts)
 
     def take_over(self, first_step: int, stop_step: int) -> None:
         """Looks at days as they lie in the version already: safe ones, or those of the base.
@@ -227,18 +245,22 @@ class StoreWriter:
         Raises:
             StoreDraftError: days that are safe are not what was written.
         """
-        first, _ = self._days(first_step, stop_step)
-        with reading(self.place):
-            values = read_steps(self._value, first_step, stop_step)
-        for day, found in enumerate(self._look(first_step, values), start=first):
+        self.join_safe(self._blocks.look(first_step, stop_step))
+
+    def join_safe(self, facts: BlockFacts) -> None:
+        """Takes days as they lie in the version already; their records are known.
+
+        Raises:
+            StoreDraftError: days that are safe are not what was written.
+        """
+        for day, found in zip(facts.days, facts.day_hashes, strict=True):
             if self._safe.day_hashes.get(day, found) != found:
                 raise StoreDraftError(
                     f"What a stopped build left in '{self.place}' is damaged: day {day + 1} is not "
                     "what was written. Run the command without --resume."
                 )
-            self._ledger.day_hashes[day] = found
-            if day in self._safe.day_counts:
-                self._ledger.day_counts[day] = self._safe.day_counts[day]
+        known = [self._safe.day_counts.get(day, self._ledger.day_counts[day]) for day in facts.days]
+        self._join(replace(facts, day_counts=np.array(known)))
 
     def keep(self) -> None:
         """Makes all days that were written safe: they outlive this process."""
@@ -397,51 +419,41 @@ class StoreWriter:
         spread(base.read, value, max(0, first), stop, columns, self.block_steps)
         return value
 
-    def _check(self, first_step: int, values: NDArray[np.float32]) -> tuple[int, int]:
-        """First and stop day of values that may be written."""
+    def _check(self, first_step: int, values: NDArray[np.float32]) -> None:
+        """Raises ValueError for values that may not be written."""
         stop_step, a_day = first_step + len(values), self.axis.steps_a_day
         inside = 0 <= first_step < stop_step <= self.axis.length
         if first_step % a_day or stop_step % a_day or not inside:
             raise ValueError(f"steps {first_step} to {stop_step} are no whole days of the axis")
         if values.shape[1] != len(self.nodes):
             raise ValueError(f"{values.shape[1]} columns are not the {len(self.nodes)} nodes")
-        return self._days(first_step, stop_step)
 
     def _days(self, first_step: int, stop_step: int) -> tuple[int, int]:
         return first_step // self.axis.steps_a_day, stop_step // self.axis.steps_a_day
 
-    def _look(self, first_step: int, values: NDArray[np.float32]) -> list[str]:
-        """Looks at the values of whole days; gives their hashes."""
-        self._scan.add(first_step, values)
-        return self._ledger.look(self.axis, first_step, values)
+    @property
+    def _blocks(self) -> BlockWriter:
+        return BlockWriter(self._value, self.axis, self.place)
 
-    def _store(
-        self, first_day: int, stop_day: int, offset_days: int, values: NDArray[np.float32]
-    ) -> None:
-        """Stores some days of values that begin with day `offset_days`."""
-        a_day = self.axis.steps_a_day
-        of_days = values[(first_day - offset_days) * a_day : (stop_day - offset_days) * a_day]
-        self._value[first_day * a_day : stop_day * a_day] = of_days
+    def _join_written(self, facts: BlockFacts) -> None:
+        self._written.update(zip(facts.days, facts.day_hashes, strict=True))
+        self._join(facts)
 
-    def _changed(self, first_day: int, hashes: list[str]) -> Iterator[tuple[int, int]]:
-        """First and stop day of each run of days that are not in the store as they are."""
-        run: int | None = None
-        for day, known in enumerate([*hashes, ""], start=first_day):
-            is_changed = bool(known) and self._ledger.day_hashes[day] != known
-            if is_changed and run is None:
-                run = day
-            elif not is_changed and run is not None:
-                yield run, day
-                run = None
-            if known:
-                self._ledger.day_hashes[day] = self._written[day] = known
+    def _join(self, facts: BlockFacts) -> None:
+        self._scan.add(facts.found)
+        self._ledger.add(facts)
 
-    def _one_each(self, first_day: int, stop_day: int) -> DayCounts:
-        observed_at = self._ledger.findings.observed_at.reshape(self.axis.days, -1)
-        counts = np.zeros((stop_day - first_day, len(COUNTED_BY_DAY)), dtype=np.int64)
-        for cause in ("read", "used"):
-            counts[:, COUNTED_BY_DAY.index(cause)] = observed_at[first_day:stop_day].sum(axis=1)
-        return counts
+    def _changed(self, facts: BlockFacts) -> Iterator[tuple[int, int]]:
+        """First and stop step of each run of days that are not in the store as they are."""
+        a_day, known = self.axis.steps_a_day, self._ledger.day_hashes
+        changed = [
+            day
+            for day, found in zip(facts.days, facts.day_hashes, strict=True)
+            if known[day] != found
+        ]
+        for run in np.split(changed, np.flatnonzero(np.diff(changed) > 1) + 1):
+            if len(run):
+                yield int(run[0]) * a_day, int(run[-1] + 1) * a_day
 
 
 def _would_come_again(error: BaseException | None) -> bool:
