@@ -7,7 +7,7 @@ process does with its memory is its own affair, so a library does not decide it,
 import ctypes
 import os
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MOST_ARENAS = -1, -3, -8
 """Options of glibc's mallopt, as malloc.h numbers them."""
 _LARGEST_KEPT = 32 * 2**20
 """Of one piece: more than glibc allows would be refused."""
@@ -21,3 +21,5 @@ def keep_freed_memory() -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
         mallopt(_TRIM_THRESHOLD, _KEPT)
+        # Threads come and go, and each may find another arena that has no memory yet.
+        mallopt(_MOST_ARENAS, os.cpu_count() or 1)
