@@ -1,7 +1,6 @@
 """Batches at CA's shape: beside a per-sample Dataset, beside copying, beside a training step."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.baselines.sample_dataset import SampleDataset
 from benchmarks.measuring import alternate, run_child, seconds_of
-from benchmarks.rows import Found, FoundRow
+from benchmarks.rows import Found, FoundRow, NotMeasured, row_of
 from benchmarks.shapes import BATCH, INPUT_LEN, OUTPUT_LEN, shape_of, statistics_of
 from benchmarks.step import TrainingContender, make_ours
 from benchmarks.workshop import Workshop
@@ -23,6 +22,7 @@ PREFETCHED = 4
 """Batches that two workers hold ready: they are taken before the clock starts, and as many are
 under way when it stops."""
 OURS_BATCHES = 150
+GPU_BATCHES = 2000
 OURS_FIRST = 100
 """Left out: after them every part of the series has been touched again since others took turns."""
 STEP_BATCH = 2
@@ -77,6 +77,50 @@ def rates(quick: bool, rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_on_gpu(workshop: Workshop) -> FoundRow:
+    """The same with the series on a GPU, where batches are wanted."""
+    if not torch.cuda.is_available():
+        return {figure.name: NotMeasured("no GPU here") for figure in row_of("gpu_batches").figures}
+    found, _ = run_child(
+        "benchmarks.batches:rates_on_gpu", quick=workshop.quick, rounds=workshop.rounds(3)
+    )
+    return {name: Found(found["ours"], found[name]) for name in ("dataset_0", "dataset_2", "copy")}
+
+
+def rates_on_gpu(quick: bool, rounds: int) -> dict[str, Any]:
+    """Batches a second on the GPU of ours and of each baseline in turn."""
+    shape = shape_of("CA", quick=quick)
+    values = shape.series()
+    statistics = statistics_of(values)
+    windows = InMemory(values, shape.axis, statistics, INPUT_LEN, OUTPUT_LEN, device="cuda")
+    _prepare(windows, values)
+    dataset = SampleDataset(
+        values, shape.axis, statistics, _origins(values, BATCH * 64), INPUT_LEN, OUTPUT_LEN
+    )
+    bytes_of_batch = torch.empty((BATCH, INPUT_LEN + OUTPUT_LEN, shape.nodes), device="cuda")
+    ours, copied, none, two = alternate(
+        rounds,
+        lambda: _rate_on_gpu(windows.batch, _batches_of_origins(values)),
+        lambda: _rate_on_gpu(lambda _: bytes_of_batch.clone(), _batches_of_origins(values)),
+        lambda: _loader_rate(dataset, workers=0, device="cuda"),
+        lambda: _loader_rate(dataset, workers=2, device="cuda"),
+    )
+    return {"ours": ours, "copy": copied, "dataset_0": none, "dataset_2": two}
+
+
+def _rate_on_gpu(
+    cut: Callable[[NDArray[np.int64]], object], batches: Iterator[NDArray[np.int64]]
+) -> float:
+    """Batches a second, all of them done."""
+
+    def cut_and_wait() -> None:
+        _cut_each(cut, itertools.islice(batches, GPU_BATCHES))
+        torch.cuda.synchronize()
+
+    cut_and_wait()
+    return GPU_BATCHES / seconds_of(cut_and_wait)
+
+
 def _prepare(windows: InMemory, values: NDArray[np.float32]) -> None:
     """Asks for every step once: each is scaled and filled when a window first asks for it."""
     origins = np.arange(INPUT_LEN, len(values) - OUTPUT_LEN + 1, INPUT_LEN)
@@ -100,16 +144,21 @@ def _cut_each(
         cut(origins)
 
 
-def _loader_rate(dataset: SampleDataset, workers: int) -> float:
-    """Batches a second of the DataLoader once its workers run."""
-    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers)
+def _loader_rate(dataset: SampleDataset, workers: int, device: str = "cpu") -> float:
+    """Batches a second of the DataLoader once its workers run, brought to a device."""
+    on_gpu = device == "cuda"
+    loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, pin_memory=on_gpu)
     batches = iter(loader)
-    for _ in range(PREFETCHED):
-        next(batches)
-    started = time.perf_counter()
-    for _ in range(LOADER_BATCHES):
-        next(batches)
-    return LOADER_BATCHES / (time.perf_counter() - started)
+
+    def take(count: int) -> None:
+        for batch in itertools.islice(batches, count):
+            held = [part.to(device, non_blocking=True) for part in batch]
+            del held
+        if on_gpu:
+            torch.cuda.synchronize()
+
+    take(PREFETCHED)
+    return LOADER_BATCHES / seconds_of(lambda: take(LOADER_BATCHES))
 
 
 def _copier(values: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], object]:

@@ -210,6 +210,37 @@ _BATCHES = (
         at_least=0.02,
     ),
 )
+_GPU_BATCHES = (
+    Figure(
+        "dataset_0",
+        "batches a second on the GPU, scaled, with time features",
+        "batches/s",
+        "a per-sample Dataset and DataLoader, no workers, brought to the GPU",
+        "measured/beside",
+        "ratio",
+        "higher",
+        at_least=100,
+    ),
+    Figure(
+        "dataset_2",
+        "the same",
+        "batches/s",
+        "the same with 2 workers",
+        "measured/beside",
+        "ratio",
+        "higher",
+        at_least=100,
+    ),
+    Figure(
+        "copy",
+        "the same",
+        "batches/s",
+        "copying as many bytes on the GPU",
+        "measured/beside",
+        "ratio",
+        "higher",
+    ),
+)
 _PUBLISHED = "the published formulation: paper layout, float32, eager"
 
 
@@ -389,6 +420,12 @@ ROWS = (
     ),
     Row("memory", "memory of training at SD's shape", "benchmarks.step:measure_memory", _MEMORY),
     Row("gpu", "PatchSTG on a GPU, published widths", "benchmarks.gpu:measure", _GPU),
+    Row(
+        "gpu_batches",
+        "batches at CA's shape on a GPU: 35,040 steps x 8,600 nodes, 16 windows of 12 -> 12",
+        "benchmarks.batches:measure_on_gpu",
+        _GPU_BATCHES,
+    ),
     Row("layout", "patch layouts of LargeST", "benchmarks.layout:measure", _layout_figures()),
     Row(
         "evaluation",

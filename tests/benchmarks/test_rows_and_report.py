@@ -78,6 +78,8 @@ def test_the_bounds_are_those_that_the_project_holds_itself_to() -> None:
         **{f"gpu.{shape}_{kind}_float32": (3, 6) for shape in ("sd", "ca") for kind in KINDS},
         **{f"gpu.{shape}_{kind}_plain": (3, None) for shape in ("sd", "ca") for kind in KINDS},
         **{f"gpu.{shape}_{kind}_limit": (None, 0.4) for shape in ("sd", "ca") for kind in KINDS},
+        "gpu_batches.dataset_0": (100, None),
+        "gpu_batches.dataset_2": (100, None),
         "layout.ca_paper": (5, 1),
         "layout.ca_balanced": (5, 1),
         "layout.ca_memory": (1000, None),

@@ -27,6 +27,8 @@ from tiny_runs import SHORT, TINY, curve, interrupt_after
 
 STEPS_A_DAY, NODES, INPUT, OUTPUT, DAYS = 24, 30, 6, 4, 4
 CPU = torch.device("cpu")
+# PyTorch imports what it deprecates itself when it compiles.
+compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; none is here")
 
 
@@ -107,6 +109,7 @@ def test_recorded_steps_are_plain_steps_digit_for_digit(
 
 
 @needs_gpu
+@compiles
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_compiled_steps_learn_what_plain_steps_learn(precision: Precision) -> None:
     sizes = [8, 8, 8, 8, 8, 3, 8, 8]
@@ -116,6 +119,7 @@ def test_compiled_steps_learn_what_plain_steps_learn(precision: Precision) -> No
 
 
 @needs_gpu
+@compiles
 @pytest.mark.parametrize("compile_it", ["no", "yes"])
 def test_a_run_on_a_gpu_is_the_same_twice_and_after_a_stop(
     small_store: Path, tmp_path: Path, compile_it: Compile

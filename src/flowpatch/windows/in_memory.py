@@ -4,6 +4,7 @@ Shape suffixes: B windows, T input steps, H label steps, S steps, N nodes.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from flowpatch.windows.batches import Batch, Windows, check_origins
 from flowpatch.windows.inputs import PreparedInputs, gather
 from flowpatch.windows.memory import BatchMemory
 from flowpatch.windows.missing import Missing
+from flowpatch.windows.recorded import RecordedCuts
 from flowpatch.windows.shared import Machine, read_shared, read_shared_in_pieces
 
 COPIED_BYTES = 2**28
@@ -54,7 +56,7 @@ class InMemory(Windows):
         super().__init__(axis, statistics, input_len, output_len, missing, device, values.shape[1])
         self.first_step = first_step
         self.values_TN = torch.as_tensor(values).to(device)
-        self._memory = BatchMemory()
+        self._memory, self._recorded = BatchMemory(), RecordedCuts()
         self._inputs = PreparedInputs(
             self.values_TN, statistics, input_len, missing, self._memory, machine
         )
@@ -93,12 +95,27 @@ class InMemory(Windows):
         stop = self.first_step + len(self.values_TN)
         check_origins(origins, self.first_step + self.input_len, stop - self.output_len)
         # A copy, as torch takes neither a reversed view nor one that is read-only.
-        origins_B = torch.from_numpy(origins.copy()).to(self.device, non_blocking=True)
-        rows_BW = origins_B[:, None] + (self._offsets_W - self.first_step)
+        origins_B = torch.from_numpy(origins.copy())
         first_rows = origins - self.first_step - self.input_len
+        if self.device.type == "cuda":
+            self._inputs.prepare(first_rows)
+            return Batch(*self._recorded(self._cut, origins_B, self.device))
+        rows_BW = self._rows(origins_B)
         x_BTN = self._inputs.of_windows(first_rows, rows_BW[:, : self.input_len])
         y_BHN = gather(self.values_TN, rows_BW[:, self.input_len :], self._memory)
         return self._dated(x_BTN, y_BHN, origins_B)
+
+    def _cut(self, origins_B: Tensor) -> tuple[Tensor, ...]:
+        """The parts of a batch, all of whose input is prepared."""
+        rows_BW = self._rows(origins_B)
+        x_BTN = self._inputs.of_prepared(rows_BW[:, : self.input_len])
+        y_BHN = gather(self.values_TN, rows_BW[:, self.input_len :], self._memory)
+        batch = self._dated(x_BTN, y_BHN, origins_B)
+        return tuple(getattr(batch, one.name) for one in fields(batch))
+
+    def _rows(self, origins_B: Tensor) -> Tensor:
+        """(B, W) rows of the series that windows are made of."""
+        return origins_B[:, None] + (self._offsets_W - self.first_step)
 
     def values(self, origins_B: Tensor, first: int, stop: int) -> Tensor:
         """(B, S, N) values of the steps origin + first .. origin + stop."""

@@ -113,11 +113,23 @@ class PreparedInputs:
 
     def of_windows(self, first_rows: NDArray[np.int64], rows_BT: Tensor) -> Tensor:
         """(B, T, N) inputs of the windows that begin at (B,) rows; `rows_BT` are all their rows."""
-        if self._any_waiting:
-            self._prepare_for(first_rows)
+        self.prepare(first_rows)
         x_BTN = gather(self._filled_SN, rows_BT, self._memory)
         if self._missing == "last" and len(first_rows):
             self._hide_earlier(x_BTN, first_rows, rows_BT[:, 0])
+        return x_BTN
+
+    def prepare(self, first_rows: NDArray[np.int64]) -> None:
+        """Prepares what the windows that begin at (B,) rows need."""
+        if self._any_waiting:
+            self._prepare_for(first_rows)
+
+    def of_prepared(self, rows_BT: Tensor) -> Tensor:
+        """`of_windows` where all is prepared, as work for the device alone."""
+        x_BTN = gather(self._filled_SN, rows_BT, self._memory)
+        if self._missing == "last":
+            unseen_BN = self._unseen_SN.index_select(0, rows_BT[:, 0])
+            hide_by_mask(x_BTN, unseen_BN, self._position_T1)
         return x_BTN
 
     def _hide_earlier(
