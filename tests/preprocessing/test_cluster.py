@@ -683,3 +683,37 @@ def test_one_worker_is_one_process(tmp_path: Path) -> None:
     assert settings_of(tmp_path, tmp_path / "s", workers=2).on_cluster
     there = {"records": "odps://p/t", "nodes": "odps://p/n"}
     assert not settings_of(tmp_path, tmp_path / "s", workers=2, **there).on_cluster
+
+
+# --- everything with everything -------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("aggregate", ["mean", "sum", "max", "last"])
+@pytest.mark.parametrize("as_csv", [False, True])
+@pytest.mark.parametrize("days_a_block", [1, 4])
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_every_kind_of_build_stopped_and_finished_by_any_mixture(
+    aggregate: str,
+    as_csv: bool,
+    days_a_block: int,
+    place: str,
+    tmp_path: Path,
+    remote: Remote,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cluster that has the keys of the bucket; each build begins on it or without it."""
+    monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", days_a_block * 4 * NODES * STEPS)
+    folder = write_city(tmp_path / "city", range(12), as_csv=as_csv)
+    given = settings_of(folder, tmp_path / "one", aggregate=aggregate)
+    one = preprocess(given)
+    with running_cluster() as (dask, client):
+        for begun_on, ended_on in ((dask, None), (None, dask), (dask, dask)):
+            name = f"{begun_on is None}-{ended_on is None}"
+            store = tmp_path / name if place == "folder" else remote.address(name)
+            many = given.replace(store=store)
+            with monkeypatch.context() as patched, on_workers(client, refuse_from, 8):
+                stop_at(patched, 8)
+                with pytest.raises(SourceError, match="as told"):
+                    preprocess(many.replace(dask=begun_on))
+            check_same(preprocess(many.replace(dask=ended_on, resume=True)), one)
