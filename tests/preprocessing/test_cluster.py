@@ -5,6 +5,7 @@ One cluster of two worker processes serves all tests but those in which it has t
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from distributed import Client, LocalCluster
 from flowpatch.errors import (
     ClusterError,
     ClusterUnreachableError,
+    MissingExtraError,
     RecordError,
     SettingsError,
     SourceError,
@@ -38,7 +40,8 @@ from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.preprocessing.update import update
 from flowpatch.store.sample_store import SampleStore, open_store
-from s3_server import Remote
+from s3_server import KEYS, Remote
+from tiny_stores import content, writer_of
 
 STEPS, NODES, DAYS = 48, 9, 6
 ARRAYS = (
@@ -262,6 +265,16 @@ def test_the_store_may_be_in_a_bucket(
     check_same(preprocess(given), preprocess(settings_of(city, tmp_path / "one")))
     said = "".join(capfd.readouterr())
     assert "MARKER" not in said.upper()
+
+
+def test_what_is_sent_to_workers_holds_no_keys(remote: Remote) -> None:
+    """They are in the environment of each worker."""
+    wanted = content()
+    with writer_of(remote.address("s"), wanted) as writer:
+        sent = pickle.dumps(writer.fork())
+        assert pickle.loads(sent).opened().value.shape == wanted.values.shape  # noqa: S301
+    assert b"flowpatch-tests" in sent, "the bucket is named, so a key would be seen"
+    assert [name for name, key in KEYS.items() if key.encode() in sent] == []
 
 
 def test_the_store_may_be_named_from_another_folder(
@@ -655,6 +668,15 @@ def test_work_that_brings_down_every_worker_is_given_up() -> None:
         with pytest.raises(ClusterError, match=r"brought down one worker after another.*memory"):
             list(found.work_off(crash, [1], nothing, nothing))
         assert address
+
+
+def test_without_dask_it_is_told_what_brings_it(
+    city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"'distributed'.*pip install 'flowpatch\[dask\]'"):
+        preprocess(settings_of(city, tmp_path / "s", workers=2))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
