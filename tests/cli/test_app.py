@@ -25,7 +25,9 @@ for arguments in [[], ["--help"], ["-h"], ["--version"], *([name, "--help"] for 
             main(arguments)
     except SystemExit as ended:
         print(ended.code, len(written.getvalue()) > 3, *arguments)
-engines = {"torch", "icechunk", "zarr", "duckdb", "accelerate", "xarray", "pandas"}
+engines = {
+    "torch", "icechunk", "zarr", "duckdb", "accelerate", "xarray", "pandas", "dask", "distributed"
+}
 print("loaded:", *sorted(engines & set(sys.modules)))
 """  # noqa: E501
 

@@ -5,6 +5,7 @@ One cluster of two worker processes serves all tests but those in which it has t
 
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from distributed import Client, LocalCluster
 from flowpatch.errors import (
     ClusterError,
     ClusterUnreachableError,
+    MissingExtraError,
     RecordError,
     SettingsError,
     SourceError,
@@ -38,7 +40,8 @@ from flowpatch.preprocessing.build import preprocess
 from flowpatch.preprocessing.settings import PreprocessSettings
 from flowpatch.preprocessing.update import update
 from flowpatch.store.sample_store import SampleStore, open_store
-from s3_server import Remote
+from s3_server import KEYS, Remote
+from tiny_stores import content, writer_of
 
 STEPS, NODES, DAYS = 48, 9, 6
 ARRAYS = (
@@ -262,6 +265,16 @@ def test_the_store_may_be_in_a_bucket(
     check_same(preprocess(given), preprocess(settings_of(city, tmp_path / "one")))
     said = "".join(capfd.readouterr())
     assert "MARKER" not in said.upper()
+
+
+def test_what_is_sent_to_workers_holds_no_keys(remote: Remote) -> None:
+    """They are in the environment of each worker."""
+    wanted = content()
+    with writer_of(remote.address("s"), wanted) as writer:
+        sent = pickle.dumps(writer.fork())
+        assert pickle.loads(sent).opened().value.shape == wanted.values.shape  # noqa: S301
+    assert b"flowpatch-tests" in sent, "the bucket is named, so a key would be seen"
+    assert [name for name, key in KEYS.items() if key.encode() in sent] == []
 
 
 def test_the_store_may_be_named_from_another_folder(
@@ -657,6 +670,15 @@ def test_work_that_brings_down_every_worker_is_given_up() -> None:
         assert address
 
 
+def test_without_dask_it_is_told_what_brings_it(
+    city: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"'distributed'.*pip install 'flowpatch\[dask\]'"):
+        preprocess(settings_of(city, tmp_path / "s", workers=2))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -683,3 +705,37 @@ def test_one_worker_is_one_process(tmp_path: Path) -> None:
     assert settings_of(tmp_path, tmp_path / "s", workers=2).on_cluster
     there = {"records": "odps://p/t", "nodes": "odps://p/n"}
     assert not settings_of(tmp_path, tmp_path / "s", workers=2, **there).on_cluster
+
+
+# --- everything with everything -------------------------------------------------------------------
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("aggregate", ["mean", "sum", "max", "last"])
+@pytest.mark.parametrize("as_csv", [False, True])
+@pytest.mark.parametrize("days_a_block", [1, 4])
+@pytest.mark.parametrize("place", ["folder", "bucket"])
+def test_every_kind_of_build_stopped_and_finished_by_any_mixture(
+    aggregate: str,
+    as_csv: bool,
+    days_a_block: int,
+    place: str,
+    tmp_path: Path,
+    remote: Remote,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cluster that has the keys of the bucket; each build begins on it or without it."""
+    monkeypatch.setattr("flowpatch.store.arrays.BLOCK_BYTES", days_a_block * 4 * NODES * STEPS)
+    folder = write_city(tmp_path / "city", range(12), as_csv=as_csv)
+    given = settings_of(folder, tmp_path / "one", aggregate=aggregate)
+    one = preprocess(given)
+    with running_cluster() as (dask, client):
+        for begun_on, ended_on in ((dask, None), (None, dask), (dask, dask)):
+            name = f"{begun_on is None}-{ended_on is None}"
+            store = tmp_path / name if place == "folder" else remote.address(name)
+            many = given.replace(store=store)
+            with monkeypatch.context() as patched, on_workers(client, refuse_from, 8):
+                stop_at(patched, 8)
+                with pytest.raises(SourceError, match="as told"):
+                    preprocess(many.replace(dask=begun_on))
+            check_same(preprocess(many.replace(dask=ended_on, resume=True)), one)

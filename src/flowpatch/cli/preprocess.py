@@ -5,8 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flowpatch.cli.groups import MAXCOMPUTE
-from flowpatch.cli.kept_memory import keep_freed_memory
 from flowpatch.maxcompute.settings import MaxComputeAccess, MaxComputeSettings
+from flowpatch.preprocessing.kept_memory import keep_freed_memory
 from flowpatch.preprocessing.settings import PreprocessSettings
 
 _DEFAULT_ACCESS = MaxComputeAccess()

@@ -292,7 +292,8 @@ def _started(workers: int) -> Iterator[Any]:
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
-        "distributed.admin.tick.limit": "1h",
+        # Nobody looks at them, and they take a share of every core.
+        "distributed.worker.profile.enabled": False,
     }
     with ExitStack() as leaving:
         folder = leaving.enter_context(TemporaryDirectory(prefix="flowpatch-dask-"))
