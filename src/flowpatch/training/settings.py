@@ -40,7 +40,7 @@ class TrainSettings(Settings):
     """Windows of a step that go through the model at a time, which changes only memory; by default
     as many as take about 4 GB on a CPU, or half the memory of a GPU."""
     recompute_activations: bool = False
-    """Keep less for the way back and compute it again: a fraction of the memory, a third more
+    """Keep less for the way back and compute it again: about a third of the memory, a third more
     time."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Learning rate at the start."""
