@@ -13,8 +13,8 @@ def test_the_names_are_those_that_the_readme_may_use() -> None:
     assert flowpatch.__all__ == [
         "FlowpatchError", "Forecast", "MaxComputeSettings", "ModelSettings", "PreprocessSettings",
         "SampleStore", "SimulateSettings", "TrainSettings", "UpdateSettings", "Windows", "compare",
-        "evaluate", "forecast", "list_stores", "open_store", "open_windows", "origins_of", "preprocess",
-        "resume", "simulate", "train", "update", "verify",
+        "evaluate", "forecast", "list_stores", "open_store", "open_windows", "origins_of",
+        "preprocess", "resume", "simulate", "train", "update", "verify",
     ]  # fmt: skip
 
 
