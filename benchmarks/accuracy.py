@@ -32,6 +32,7 @@ from flowpatch.training.runs import make_layout
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
+from flowpatch.windows.batches import Windows
 from flowpatch.windows.in_memory import InMemory
 from flowpatch.windows.origins import origins_of
 
@@ -100,11 +101,17 @@ def compare(store: SampleStore, seeds: tuple[int, ...], *, quick: bool) -> dict[
 
 
 def train_and_score(
-    name: str, store: SampleStore, seed: int, epochs: int, *, quick: bool
+    name: str,
+    store: SampleStore,
+    seed: int,
+    epochs: int,
+    *,
+    quick: bool,
+    windows: Windows | None = None,
 ) -> dict[str, float]:
-    """One training, and its scores with the weights of the best epoch."""
+    """One training, and its scores with the weights of the best epoch; by default in memory."""
     settings = TrainSettings(max_epoch=epochs, seed=seed)
-    windows = InMemory.of_store(store, missing=settings.missing)
+    windows = windows or InMemory.of_store(store, missing=settings.missing)
     lengths = (windows.input_len, windows.output_len)
     origins = {
         split: origins_of(store.splits, split, *lengths)[: 64 if quick else None]
@@ -125,6 +132,7 @@ def train_and_score(
     for epoch in range(epochs):
         model.train()
         order = windows.epoch_order(origins["train"], seed, epoch)
+        windows.expect(order)
         started = time.monotonic()
         for first in range(0, len(order), settings.batch_size):
             step(order[first : first + settings.batch_size], settings.learning_rate_at(epoch, 0.0))
@@ -145,7 +153,7 @@ Made = tuple[nn.Module, Callable[..., Tensor], Forecaster]
 """A model, one step of its training, and the forecaster that it is."""
 
 
-def _fast(store: SampleStore, windows: InMemory, settings: TrainSettings) -> Made:
+def _fast(store: SampleStore, windows: Windows, settings: TrainSettings) -> Made:
     """What `flowpatch train` does with its defaults."""
     chosen = ModelSettings()
     layout = make_layout(chosen, store)
@@ -156,7 +164,7 @@ def _fast(store: SampleStore, windows: InMemory, settings: TrainSettings) -> Mad
     return model, step, in_real_units(model, windows.statistics)
 
 
-def _published(store: SampleStore, windows: InMemory, settings: TrainSettings) -> Made:
+def _published(store: SampleStore, windows: Windows, settings: TrainSettings) -> Made:
     """The published formulation at the same widths, with the same optimizer and clipping."""
     chosen = ModelSettings(layout="paper")
     layout: PatchLayout = make_layout(chosen, store)

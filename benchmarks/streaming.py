@@ -2,8 +2,8 @@
 
 `python -m benchmarks streaming` takes three answers, each beside the series held in memory:
 
-    limit      `flowpatch train` and `flowpatch evaluate` on a series of 8 times the limit, which the
-               operating system holds them to (RLIMIT_DATA); the same series read whole fails there
+    limit      `flowpatch train` and `flowpatch evaluate` on a series of 8 times the limit, to
+               which the operating system holds them (RLIMIT_DATA); read whole it fails there
     speed      training steps at SD's shape and published widths, streamed and in memory in turns in
                one process; and batches alone
     accuracy   three seeds on real counts, in a buffer of an eighth of the series
@@ -13,27 +13,34 @@ It builds a store of 17 GB of values (some hundred MB on disk) and takes about a
 """
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean, median, pstdev
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.accuracy import DATA, DATA_SETS
-from benchmarks.measuring import ROOT, alternate, flowpatch, seconds_of
+from benchmarks.accuracy import DATA, DATA_SETS, EPOCHS, FAST, SEEDS, train_and_score
+from benchmarks.measuring import (
+    POLL_S,
+    alternate,
+    flowpatch,
+    highest_resident_bytes,
+    seconds_of,
+    started_process,
+)
 from benchmarks.shapes import BATCH, Shape, shape_of
 from benchmarks.workshop import say
 from flowpatch.model.patchstg import PatchSTG
-from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import balanced_layout
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
@@ -43,8 +50,6 @@ from flowpatch.store.sample_store import SampleStore, open_store
 from flowpatch.store.writer import StoreWriter
 from flowpatch.time_axis import TimeAxis
 from flowpatch.training.device import deterministic, encoder_dtype, make_accelerator
-from flowpatch.training.runs import make_layout
-from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import TrainSettings
 from flowpatch.training.step import TrainingStep
 from flowpatch.windows.batches import Windows
@@ -58,8 +63,7 @@ LEVELS = 16
 """Different values of the series: few, so that it takes little room on the disk."""
 HELD_DAYS = 2
 """Of validation and of test: what is trained on is all the rest."""
-SEEDS = (1, 2, 3)
-EPOCHS = 3
+SPEED_PLAN = BlockPlan(A_DAY, 64)
 OF_SERIES = 8
 """The series is so many times the limit, or the buffer."""
 
@@ -78,7 +82,7 @@ class Size:
     def of(cls, *, quick: bool) -> "Size":
         """For figures, or for a smoke run."""
         if quick:
-            return cls("700MB", days=12, short_days=6, steps=20, rounds=1)
+            return cls("800MB", days=1000, short_days=6, steps=20, rounds=1)
         return cls("2GB", days=3900, short_days=60, steps=60, rounds=5)
 
 
@@ -155,29 +159,23 @@ def run_within(
     threads are kept small, which would count whole.
     """
     words = ["sh", "-c", 'ulimit -s 1024; ulimit -d "$0"; exec "$@"', str(limit // 1024), *command]
-    started, asked = time.monotonic(), False
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)  # noqa: S603
-        try:
-            ended, status, usage = 0, 0, None
-            while not ended:
-                ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if not asked and is_enough():
-                    asked = True
-                    process.send_signal(signal.SIGINT)
-                time.sleep(0.1)
-        finally:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if not ended:
-                process.kill()
-                process.wait()
-        said.seek(0)
-        return {
-            "exit_code": process.returncode,
-            "peak_bytes": usage.ru_maxrss * 1024,
-            "seconds": time.monotonic() - started,
-            "said": said.read().splitlines()[-4:],
-        }
+    started, asked, peak = time.monotonic(), False, 0
+    with started_process(words) as process:
+        while process.poll() is None:
+            # A process that has just ended has no memory.
+            with suppress(OSError, RuntimeError):
+                peak = max(peak, highest_resident_bytes(process.pid))
+            if not asked and is_enough():
+                asked = True
+                process.send_signal(signal.SIGINT)
+            time.sleep(POLL_S)
+        said = process.stderr.read() if process.stderr else ""
+    return {
+        "exit_code": process.returncode,
+        "peak_bytes": peak,
+        "seconds": time.monotonic() - started,
+        "said": said.splitlines()[-4:],
+    }
 
 
 def read_whole(path: str) -> int:
@@ -185,47 +183,57 @@ def read_whole(path: str) -> int:
     return len(open_store(path).read())
 
 
+class Contender:
+    """Windows of one kind, and the shared model trained on them."""
+
+    def __init__(self, windows: Windows, store: SampleStore, model: PatchSTG) -> None:
+        settings = TrainSettings(device="cpu", batch_size=BATCH)
+        self._windows = windows
+        self._step = TrainingStep(model, windows, settings, make_accelerator(settings))
+        origins = origins_of(store.splits, "train", windows.input_len, windows.output_len)
+        self._order = windows.epoch_order(origins, 1, 0)
+        self._next = len(self._order)
+
+    def train(self, steps: int) -> float:
+        """Seconds of one of so many steps."""
+        with deterministic():
+            return seconds_of(lambda: [self._step(self._batch(), 0.001) for _ in range(steps)])
+
+    def cut(self, batches: int) -> float:
+        """Seconds of one of so many batches, each let go before the next."""
+        return seconds_of(lambda: [len(self._windows.batch(self._batch())) for _ in range(batches)])
+
+    def _batch(self) -> NDArray[np.int64]:
+        if self._next + BATCH > len(self._order):
+            self._windows.expect(self._order)
+            self._next = 0
+        self._next += BATCH
+        return self._order[self._next - BATCH : self._next]
+
+
 def speed(long: SampleStore, short: SampleStore, shape: Shape, size: Size) -> dict[str, Any]:
     """Steps of one model, its windows streamed and in memory in turns; and batches alone.
 
     What is in memory is a shorter series: the speed of a step does not depend on the length.
     """
-    plan = BlockPlan(A_DAY, 64)
-    streamed = Streamed(long, plan, 12, 12)
-    held = InMemory.of_store(short)
-    settings = TrainSettings(device="cpu", batch_size=BATCH)
-    accelerator = make_accelerator(settings)
-    layout = balanced_layout(long.nodes.coordinates)
-    model = PatchSTG(shape.widths, layout, 12, 12, A_DAY)
-    model.encoder_dtype = encoder_dtype(settings.precision, accelerator.device)
-    found: dict[str, Any] = {}
-    steps = {name: TrainingStep(model, windows, settings, accelerator) for name, windows in (
-        ("streamed", streamed), ("in_memory", held))}  # fmt: skip
-    stores = {"streamed": (streamed, long), "in_memory": (held, short)}
-    orders = {}
-    for name, (windows, store) in stores.items():
-        order = windows.epoch_order(origins_of(store.splits, "train", 12, 12), 1, 0)
-        windows.expect(order)
-        orders[name] = iter(np.array_split(order, len(order) // BATCH))
-
-    def train(name: str) -> float:
-        with deterministic():
-            return seconds_of(lambda: [steps[name](next(orders[name]), 0.001) for _ in range(each)])
-
-    def cut(name: str) -> float:
-        windows = stores[name][0]
-        return seconds_of(lambda: [windows.batch(next(orders[name])) for _ in range(100 * each)])
-
-    each = max(1, size.steps // (2 * size.rounds))
-    for what, action in (("step", train), ("batch", cut)):
-        count = each * (1 if what == "step" else 100)
-        for name in stores:
-            action(name)
-        taken = alternate(size.rounds, *(lambda name=name: action(name) for name in stores))
-        for name, seconds in zip(stores, taken, strict=True):
-            found[f"{what}_seconds_{name}"] = [one / count for one in seconds]
-        pairs = zip(*(found[f"{what}_seconds_{name}"] for name in stores), strict=True)
-        found[f"{what}_speed_of_in_memory"] = median(held / other for other, held in pairs)
+    model = PatchSTG(shape.widths, balanced_layout(long.nodes.coordinates), 12, 12, A_DAY)
+    model.encoder_dtype = encoder_dtype("auto", torch.device("cpu"))
+    streamed = Contender(Streamed(long, SPEED_PLAN, 12, 12), long, model)
+    held = Contender(InMemory.of_store(short), short, model)
+    # Filling the buffer belongs to a start, not to a step; it is told beside them.
+    found: dict[str, Any] = {"first_batch_seconds": streamed.cut(1)}
+    each = max(1, size.steps // size.rounds)
+    for what, count in (("train", each), ("cut", 100 * each)):
+        one, other = (getattr(contender, what) for contender in (streamed, held))
+        one(count), other(count)
+        taken = alternate(size.rounds, partial(one, count), partial(other, count))
+        milliseconds = [[1e3 * seconds / count for seconds in all_of] for all_of in taken]
+        ratios = [other / one for one, other in zip(*milliseconds, strict=True)]
+        found[what] = {
+            "streamed_ms": milliseconds[0],
+            "in_memory_ms": milliseconds[1],
+            "speed_of_in_memory": median(ratios),
+        }
     return found
 
 
@@ -234,12 +242,14 @@ def accuracy(folder: Path, *, quick: bool) -> dict[str, Any]:
     if not DATA.is_dir():
         return {"not_run": f"the data sets are not at {DATA.name}/ beside the project"}
     store = DATA_SETS[0].build(folder)
-    plan = small_plan(store)
+    plan, lengths = small_plan(store), (store.manifest.input_len, store.manifest.output_len)
     found: dict[str, list[float]] = {"in_memory": [], "streamed": []}
     for seed in SEEDS[: 1 if quick else None]:
         for name, maes in found.items():
-            windows = InMemory.of_store(store) if name == "in_memory" else _streamed(store, plan)
-            maes.append(test_mae(store, windows, seed, quick=quick))
+            windows = Streamed(store, plan, *lengths) if name == "streamed" else None
+            epochs = 1 if quick else EPOCHS
+            scores = train_and_score(FAST, store, seed, epochs, quick=quick, windows=windows)
+            maes.append(scores["test_mae"])
             say(f"    {name}, seed {seed}: {maes[-1]:.4f}")
     means = {name: mean(maes) for name, maes in found.items()}
     return {
@@ -258,47 +268,6 @@ def small_plan(store: SampleStore) -> BlockPlan:
     held = 32
     overlap = store.manifest.input_len + store.manifest.output_len - 1
     return BlockPlan(max(1, rows // held - overlap), held)
-
-
-def test_mae(store: SampleStore, windows: Windows, seed: int, *, quick: bool) -> float:
-    """Trains for some epochs and scores the weights of the best one, as `flowpatch train` does."""
-    epochs = 1 if quick else EPOCHS
-    settings = TrainSettings(max_epoch=epochs, seed=seed, device="cpu")
-    lengths = (windows.input_len, windows.output_len)
-    origins = {
-        split: origins_of(store.splits, split, *lengths)[: 256 if quick else None]
-        for split in ("train", "val", "test")
-    }
-    torch.manual_seed(seed)
-    chosen = ModelSettings()
-    model = PatchSTG(chosen, make_layout(chosen, store), *lengths, store.axis.steps_a_day)
-    model.encoder_dtype = encoder_dtype(settings.precision, windows.device)
-    step = TrainingStep(model, windows, settings, make_accelerator(settings))
-    forecasters = {"model": in_real_units(model, windows.statistics)}
-
-    def mae_on(split: str) -> float:
-        model.eval()
-        table = score(forecasters, windows, origins[split], settings.batch_size)["model"]
-        if table.pooled.mae is None:
-            raise ValueError(f"no label was observed in the split '{split}'")
-        return table.pooled.mae
-
-    best, best_weights = float("inf"), model.state_dict()
-    for epoch in range(epochs):
-        model.train()
-        order = windows.epoch_order(origins["train"], seed, epoch)
-        windows.expect(order)
-        for first in range(0, len(order), settings.batch_size):
-            step(order[first : first + settings.batch_size], settings.learning_rate_at(epoch, 0.0))
-        if (val_mae := mae_on("val")) < best:
-            best = val_mae
-            best_weights = {key: value.clone() for key, value in model.state_dict().items()}
-    model.load_state_dict(best_weights)
-    return mae_on("test")
-
-
-def _streamed(store: SampleStore, plan: BlockPlan) -> Streamed:
-    return Streamed(store, plan, store.manifest.input_len, store.manifest.output_len)
 
 
 def _dense(store: SampleStore) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from flowpatch.errors import FlowpatchError, SettingsError
-from flowpatch.settings import Date, Names, Settings, read_toml
+from flowpatch.settings import Date, Names, Settings, format_bytes, parse_bytes, read_toml
 
 
 class Example(Settings):
@@ -150,3 +150,30 @@ def test_a_settings_error_is_misuse() -> None:
     with pytest.raises(FlowpatchError) as caught:
         Example()
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2GB", 2 * 10**9),
+        ("500MB", 500 * 10**6),
+        ("1.5 GiB", 3 * 2**29),
+        ("2gib", 2**31),
+        ("64 kB", 64_000),
+        ("2000000000", 2 * 10**9),
+        (4096, 4096),
+    ],
+)
+def test_a_size_is_bytes(text: str | int, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "2G", "GB", "-2GB", "0", "0.1 B", "2 parsecs", "1e9", "None"])
+def test_what_is_no_size_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{text}' is no size. Write it as 2GB, 500MB"):
+        parse_bytes(text)
+
+
+def test_a_size_is_shown_in_three_figures() -> None:
+    sizes = (16_084_224_000, 42_900_000, 135_000, 12)
+    assert [format_bytes(size) for size in sizes] == ["16.1 GB", "42.9 MB", "135 kB", "12 bytes"]

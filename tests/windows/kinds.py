@@ -63,3 +63,18 @@ def windows_of_kind(
     store = PlainStore(values, axis, statistics)
     host = streamed(store, plan, input_len, output_len, missing=missing)
     return host if kind == "streamed" else Transferred(host, torch.device("cpu"))
+
+
+def fewest_reads(order: list[int], slots: int) -> int:
+    """What an oracle needs: it throws out what is needed latest (Belady 1966)."""
+    held: set[int] = set()
+    reads = 0
+    for position, block in enumerate(order):
+        if block in held:
+            continue
+        reads += 1
+        if len(held) == slots:
+            rest = order[position:]
+            held.remove(max(held, key=lambda one: rest.index(one) if one in rest else len(rest)))
+        held.add(block)
+    return reads

@@ -1,0 +1,69 @@
+"""The order of an epoch: every window once, mixed well, over no more blocks than said."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kinds import fewest_reads
+
+from flowpatch.windows.order import BlockOrder, epoch_order
+
+ORDERS = st.one_of(st.none(), st.builds(BlockOrder, st.integers(1, 40), st.integers(1, 12)))
+
+
+@given(order=ORDERS, first=st.integers(0, 50), count=st.integers(0, 300), seed=st.integers(0, 99))
+def test_an_epoch_visits_every_origin_once(
+    order: BlockOrder | None, first: int, count: int, seed: int
+) -> None:
+    origins = np.arange(first, first + count)
+    assert sorted(epoch_order(origins, seed, 0, order)) == origins.tolist()
+
+
+@pytest.mark.parametrize("order", [None, BlockOrder(20, 4)])
+def test_the_order_is_a_function_of_seed_and_epoch(order: BlockOrder | None) -> None:
+    origins = np.arange(100, 500)
+    first = epoch_order(origins, seed=1, epoch=0, order=order)
+    assert np.array_equal(first, epoch_order(origins, seed=1, epoch=0, order=order))
+    assert not np.array_equal(first, epoch_order(origins, seed=1, epoch=1, order=order))
+    assert not np.array_equal(first, epoch_order(origins, seed=2, epoch=0, order=order))
+
+
+@given(
+    block_steps=st.integers(1, 30),
+    mixed=st.integers(1, 6),
+    count=st.integers(1, 400),
+    seed=st.integers(0, 99),
+)
+def test_slots_for_the_mixed_blocks_and_one_more_read_each_block_once(
+    block_steps: int, mixed: int, count: int, seed: int
+) -> None:
+    origins = np.arange(7, 7 + count)
+    visited = epoch_order(origins, seed, 0, BlockOrder(block_steps, mixed)) // block_steps
+    blocks = len(set(visited.tolist()))
+    # The last blocks begin the epoch as well as end it.
+    assert fewest_reads(visited.tolist(), mixed + 1) <= blocks + mixed
+
+
+def test_a_batch_comes_from_many_blocks_and_the_whole_epoch_alike() -> None:
+    origins = np.arange(12, 12 + 200 * 100)
+    order = BlockOrder(100, 24)
+    batches = np.array_split(epoch_order(origins, 1, 0, order), len(origins) // 32)
+    blocks_a_batch = [len(np.unique(batch // 100)) for batch in batches]
+    # 32 draws from 24 blocks hit 18 of them on average, from the first batch to the last.
+    assert 17 < np.mean(blocks_a_batch) < 19
+    assert 15 < np.mean(blocks_a_batch[:10]) < 20
+    assert 15 < np.mean(blocks_a_batch[-10:]) < 20
+
+
+def test_blocks_that_all_fit_are_mixed_as_a_series_in_memory_is() -> None:
+    origins = np.arange(50, 250)
+    assert np.array_equal(
+        epoch_order(origins, 3, 2, BlockOrder(25, 10)), epoch_order(origins, 3, 2)
+    )
+
+
+def test_an_order_comes_back_from_json() -> None:
+    order = BlockOrder(20, 4)
+    assert BlockOrder.from_json(order.to_json()) == order
+    with pytest.raises(ValueError, match="no order"):
+        BlockOrder(0, 4)
