@@ -167,9 +167,13 @@ class Checkpoint:
         model = self._new_model()
         if self.weights:
             model.load_state_dict(self.weights)
+        return self._as_trained(model, device).to(device)
+
+    def _as_trained(self, model: PatchSTG, device: torch.device) -> PatchSTG:
+        """A model that computes as the settings of the training say."""
         model.encoder_dtype = encoder_dtype(self.train_settings.precision, device)
         model.recompute_activations = self.train_settings.recompute_activations
-        return model.to(device)
+        return model
 
     def windows(
         self,
@@ -200,13 +204,10 @@ class Checkpoint:
 
     def needs(self, work: Work, device: torch.device, batch_size: int | None = None) -> Needs:
         """What the model takes at some work, in batches as trained unless their size is given."""
-        return needs_of(
-            work,
-            self._new_model_of_shapes(),
-            batch_size or self.train_settings.batch_size,
-            encoder_dtype(self.train_settings.precision, device),
-            device,
-        )
+        settings = self.train_settings
+        model = self._as_trained(self._new_model_of_shapes(), device)
+        batch_size = batch_size or settings.batch_size
+        return needs_of(work, model, batch_size, device, settings.micro_batch)
 
     def save(self, path: Path) -> None:
         """Writes the file whole, then renames it into place.
