@@ -264,6 +264,20 @@ def test_a_quick_run_measures_every_row(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in report.RESULTS.glob("*")} == saved
 
 
+@pytest.mark.soak
+def test_a_quick_run_measures_a_wide_city() -> None:
+    saved = set(report.RESULTS.glob("*"))
+    ended = benchmarks("wide", "--quick")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)["found"]
+    assert found["layout_balanced"]["peak_bytes"] > 0
+    for step in (found["training_step"]["kept"], found["training_step"]["recomputed"]):
+        assert 0 < step["peak_bytes_before"] <= step["peak_bytes"]
+    assert found["build"]["2_days"]["records"] == 2 * found["build"]["1_days"]["records"]
+    assert found["build"]["1_days"]["peak_bytes"] > 0
+    assert set(report.RESULTS.glob("*")) == saved
+
+
 def test_an_interruption_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "build"]
     process = subprocess.Popen(
