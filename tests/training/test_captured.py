@@ -32,14 +32,16 @@ compiles = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU; none is here")
 
 
-def make_step(precision: Precision, dropout: float, compiled_windows: int = 0) -> TrainingStep:
+def make_step(
+    precision: Precision, dropout: float, compiled_windows: int = 0, **training: object
+) -> TrainingStep:
     generator = np.random.default_rng(1)
     values = generator.gamma(2.0, 5.0, (DAYS * STEPS_A_DAY, NODES)).astype(np.float32)
     values[generator.random(values.shape) < 0.1] = np.nan
     axis = TimeAxis.of_days(np.datetime64("2025-03-03"), DAYS, 60, "UTC")
     statistics = Statistics(float(np.nanmean(values)), float(np.nanstd(values)), values.size)
     windows = InMemory(values, axis, statistics, INPUT, OUTPUT, device="cuda")
-    settings = TrainSettings(precision=precision, device="cuda")
+    settings = TrainSettings(precision=precision, device="cuda", **training)
     accelerator = make_accelerator(settings)
     torch.manual_seed(0)
     widths = ModelSettings(
@@ -106,6 +108,12 @@ def test_recorded_steps_are_plain_steps_digit_for_digit(
     assert recorded == losses(plain_step, sizes)
     weights, plain_weights = (one.model.state_dict() for one in (step, plain_step))
     assert all(torch.equal(weights[name], plain_weights[name]) for name in weights)
+
+
+@needs_gpu
+def test_recorded_parts_of_a_batch_add_up() -> None:
+    whole, parts = (make_step("no", 0.0, micro_batch=most) for most in (8, 3))
+    assert losses(parts, [8] * 8) == pytest.approx(losses(whole, [8] * 8), rel=1e-4)
 
 
 @needs_gpu

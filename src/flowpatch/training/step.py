@@ -111,10 +111,13 @@ class TrainingStep:
         first, *others = self._windows.batch(origins).split(self.windows_at_a_time)
         random_state = torch.get_rng_state()
         found, place = self._look_at(first, first_window), first_window + len(first)
+        if others:
+            # What was recorded is written over by the next part.
+            found = found.clone()
         for part in others:
             # What is dropped is a function of a window's place alone, in whatever part it comes.
             torch.set_rng_state(random_state)
-            found = found + self._look_at(part, place)
+            found += self._look_at(part, place)
             place += len(part)
         return found
 
