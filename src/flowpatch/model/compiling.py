@@ -33,8 +33,10 @@ def compiled_half() -> Callable[[ReadyHalf, Tensor], Tensor]:
 
     def run(half: ReadyHalf, x_PSD: Tensor) -> Tensor:
         with warnings.catch_warnings():
-            # PyTorch looks for gradients of the weights made ready, and warns of its own looking.
+            # PyTorch looks for gradients of the weights made ready, and warns of its own looking;
+            # and that float32 could be less exact is known.
             warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+            warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
             return compiled(half, x_PSD)
 
     return run
