@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
@@ -13,10 +14,10 @@ from flowpatch.time_axis import TimeAxis
 A_DAY = 1440
 
 
-def large_store(path: Path, nodes: int, days: int) -> tuple[Path, float]:
-    """Days of one-minute steps, and the sum of all first labels of its training windows (12 + 12).
+def large_store(path: Path, nodes: int, days: int) -> NDArray[np.float32]:
+    """Days of one-minute steps, the last two of them not for training; gives the value of each.
 
-    Every step has one value for all nodes, so that little is written.
+    A step has one value for all nodes, so that little is written.
     """
     axis = TimeAxis.of_days(np.datetime64("2025-01-01"), days, 1)
     keys = np.arange(nodes)
@@ -32,4 +33,4 @@ def large_store(path: Path, nodes: int, days: int) -> tuple[Path, float]:
             input_len=12, output_len=12, counts=writer.counts(), nodes_without_coordinates=0,
             splits=Splits(0, val, test, axis.length),
         )  # fmt: skip
-    return path, float(of_step[12 : val - 11].sum(dtype=np.float64)) * nodes
+    return of_step

@@ -1,8 +1,8 @@
 """A store of any values, and windows over it of every kind, for tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -23,19 +23,15 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class PlainStore:
-    """What windows ask of a store, over values in memory; `reads` counts its reads."""
+    """What windows ask of a store, over values in memory."""
 
     def __init__(self, values: NDArray[np.float32], axis: TimeAxis, statistics: Statistics) -> None:
         self.axis, self.statistics = axis, statistics
         self.manifest = SimpleNamespace(nodes=values.shape[1])
-        self._values, self.reads = values, 0
-        self.before_read: Callable[[], Any] = lambda: None
+        self._values = values
 
-    def read(self, first: int, stop: int, into: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.before_read()
-        self.reads += 1
-        into[:] = self._values[first:stop]
-        return into
+    def read_into(self, values: NDArray[np.float32], first_step: int) -> None:
+        values[:] = self._values[first_step : first_step + len(values)]
 
     def days(self, first: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         for day in range(first, stop, self.axis.steps_a_day):

@@ -6,7 +6,8 @@ and compressed is in `arrays.py`; any Zarr reads them.
 
 import asyncio
 import os
-from concurrent.futures import Executor, ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import google_crc32c
@@ -39,69 +40,91 @@ def is_readable(array: zarr.Array[Any]) -> bool:
     )
 
 
-def read_steps(
-    array: zarr.Array[Any], first: int, stop: int, into: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
+def read_steps(array: zarr.Array[Any], first: int, stop: int) -> NDArray[np.float32]:
     """(S, N) values of steps first .. stop of an array that is readable.
-
-    `into` is memory for them, (S, N) and contiguous; by default it is made.
 
     Raises:
         ValueError: a chunk is missing, or is not what was written.
     """
-    values = into
-    if values is None:
-        values = np.empty((stop - first, array.shape[1]), dtype=np.float32)
-    # A loop in a thread of its own: the caller's thread may be running one already.
-    with ThreadPoolExecutor(DECODERS) as decoders, ThreadPoolExecutor(1) as fetcher:
-        reading = _read_into(values, array, first, first + len(values), decoders)
-        fetcher.submit(asyncio.run, reading).result()
+    values = np.empty((stop - first, array.shape[1]), dtype=np.float32)
+    with StepReader(array) as reader:
+        reader.read_into(values, first)
     return values
 
 
-async def _read_into(
-    values: NDArray[np.float32],
-    array: zarr.Array[Any],
-    first: int,
-    stop: int,
-    decoders: Executor,
-) -> None:
-    steps = array.chunks[0]
-    decode_in = asyncio.get_running_loop().run_in_executor
-    slots = asyncio.Semaphore(IN_FLIGHT)
+class StepReader:
+    """Reads steps of one array, again and again in the same threads and the same memory.
 
-    async def read_chunk(chunk: int) -> None:
-        begin, end = max(first, chunk * steps), min(stop, (chunk + 1) * steps)
-        into = values[begin - first : end - first]
-        key = array.metadata.encode_chunk_key((chunk, 0))
-        async with slots:
-            found = await (array.store_path / key).get(default_buffer_prototype())
-            if found is None:
-                raise ValueError(f"chunk '{array.basename}/{key}' is missing")
-            content = np.frombuffer(found.as_buffer_like(), dtype=np.uint8)
-            try:
-                await decode_in(decoders, _decode, content, begin - chunk * steps, into, steps)
-            except ValueError as error:
-                raise ValueError(f"chunk '{array.basename}/{key}' {error}") from None
+    What many threads that come and go have freed, the C library keeps for each of them.
+    """
 
-    chunks = range(first // steps, -(-stop // steps)) if first < stop else range(0)
-    await asyncio.gather(*map(read_chunk, chunks))
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array, self._steps = array, array.chunks[0]
+        # A loop in a thread of its own: the caller's thread may be running one already.
+        self._fetcher = ThreadPoolExecutor(1, "fetch")
+        self._decoders = ThreadPoolExecutor(DECODERS, "decode")
+        self._scratch = threading.local()
 
+    def __enter__(self) -> "StepReader":
+        return self
 
-def _decode(
-    content: NDArray[np.uint8], skipped: int, into: NDArray[np.float32], steps: int
-) -> None:
-    """Checks a chunk of `steps` steps and puts those behind the `skipped` ones in place."""
-    encoded, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
-    decoded_bytes = steps * into[0].nbytes
-    if (
-        google_crc32c.value(encoded) != int.from_bytes(checksum.tobytes(), "little")
-        or int.from_bytes(encoded[_DECODED_SIZE].tobytes(), "little") != decoded_bytes
-    ):
-        raise ValueError("is not what was written")
-    if len(into) == steps:
-        blosc.decompress(encoded, into)
-        return
-    whole = np.empty((steps, into.shape[1]), dtype=np.float32)
-    blosc.decompress(encoded, whole)
-    into[:] = whole[skipped : skipped + len(into)]
+    def __exit__(self, *_: object) -> None:
+        self._fetcher.shutdown()
+        self._decoders.shutdown()
+
+    def read_into(self, values: NDArray[np.float32], first: int) -> None:
+        """Fills (S, N) contiguous values with the steps from `first` on.
+
+        Raises:
+            ValueError: a chunk is missing, or is not what was written.
+        """
+        self._fetcher.submit(asyncio.run, self._read_chunks(values, first)).result()
+
+    async def _read_chunks(self, values: NDArray[np.float32], first: int) -> None:
+        stop, slots = first + len(values), asyncio.Semaphore(IN_FLIGHT)
+        chunks = range(first // self._steps, -(-stop // self._steps)) if len(values) else range(0)
+
+        async def read(chunk: int) -> None:
+            begin = max(first, chunk * self._steps)
+            end = min(stop, (chunk + 1) * self._steps)
+            into = values[begin - first : end - first]
+            async with slots:
+                await self._read_chunk(chunk, begin - chunk * self._steps, into)
+
+        await asyncio.gather(*map(read, chunks))
+
+    async def _read_chunk(self, chunk: int, skipped: int, into: NDArray[np.float32]) -> None:
+        key = self._array.metadata.encode_chunk_key((chunk, 0))
+        found = await (self._array.store_path / key).get(default_buffer_prototype())
+        if found is None:
+            raise ValueError(f"chunk '{self._array.basename}/{key}' is missing")
+        content = np.frombuffer(found.as_buffer_like(), dtype=np.uint8)
+        decode_in = asyncio.get_running_loop().run_in_executor
+        try:
+            await decode_in(self._decoders, self._decode, content, skipped, into)
+        except ValueError as error:
+            raise ValueError(f"chunk '{self._array.basename}/{key}' {error}") from None
+
+    def _decode(self, content: NDArray[np.uint8], skipped: int, into: NDArray[np.float32]) -> None:
+        """Checks a chunk and puts those of its steps behind the `skipped` ones in place."""
+        encoded, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
+        decoded_bytes = self._steps * into[0].nbytes
+        if (
+            google_crc32c.value(encoded) != int.from_bytes(checksum.tobytes(), "little")
+            or int.from_bytes(encoded[_DECODED_SIZE].tobytes(), "little") != decoded_bytes
+        ):
+            raise ValueError("is not what was written")
+        if len(into) == self._steps:
+            blosc.decompress(encoded, into)
+            return
+        whole = self._whole_chunk()
+        blosc.decompress(encoded, whole)
+        into[:] = whole[skipped : skipped + len(into)]
+
+    def _whole_chunk(self) -> NDArray[np.float32]:
+        """Memory for a whole chunk, of the thread's own."""
+        if not hasattr(self._scratch, "values"):
+            shape = (self._steps, self._array.shape[1])
+            self._scratch.values = np.empty(shape, dtype=np.float32)
+        whole: NDArray[np.float32] = self._scratch.values
+        return whole

@@ -19,7 +19,7 @@ from flowpatch.series.nodes import NodeTable
 from flowpatch.series.splits import Splits
 from flowpatch.series.statistics import Statistics
 from flowpatch.store.arrays import ATTRIBUTE, LEDGER_DIMENSIONS, key_array_names
-from flowpatch.store.chunks import is_readable, read_steps
+from flowpatch.store.chunks import StepReader, is_readable, read_steps
 from flowpatch.store.ledger import Ledger
 from flowpatch.store.manifest import Manifest
 from flowpatch.store.repository import Repository, VersionInfo, open_repository, reading
@@ -97,22 +97,30 @@ class SampleStore:
         """This version as Zarr: `xarray.open_zarr(store.zarr_store, consolidated=False)`."""
         return self._session.store
 
-    def read(
-        self,
-        first_step: int = 0,
-        stop_step: int | None = None,
-        into: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.float32]:
+    def read(self, first_step: int = 0, stop_step: int | None = None) -> NDArray[np.float32]:
         """(S, N) values of steps first_step .. stop_step, NaN where nothing was observed.
-
-        `into` is memory for them, used over and over by who reads block after block.
 
         Raises:
             StoreDamagedError: a chunk is missing or does not decode.
         """
         first, stop, _ = slice(first_step, stop_step).indices(self.axis.length)
         with reading(self.place):
-            return read_steps(self._open_array("value"), first, max(first, stop), into)
+            return read_steps(self._open_array("value"), first, max(first, stop))
+
+    def read_into(self, values: NDArray[np.float32], first_step: int) -> None:
+        """Fills (S, N) contiguous values with the steps from `first_step` on.
+
+        For who reads block after block: threads and memory are kept from one to the next.
+
+        Raises:
+            StoreDamagedError: a chunk is missing or does not decode.
+        """
+        with reading(self.place):
+            self._step_reader.read_into(values, first_step)
+
+    @cached_property
+    def _step_reader(self) -> StepReader:
+        return StepReader(self._open_array("value"))
 
     def days(self, first: int, stop: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Each day of the steps first .. stop, counted from the first: its first step, and its

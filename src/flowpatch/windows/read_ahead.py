@@ -81,9 +81,15 @@ class ReadAhead:
 
     def _start_reading(self) -> None:
         if not self._is_reading and self._error is None:
-            self._is_reading = True
             # It ends by itself when there is nothing to do, and holds up no process that ends.
-            threading.Thread(target=self._read_on, name="read-ahead", daemon=True).start()
+            thread = threading.Thread(target=self._read_on, name="read-ahead", daemon=True)
+            self._is_reading = True
+            try:
+                thread.start()
+            except RuntimeError:
+                # No memory for a thread: whoever waited for it would wait for ever.
+                self._is_reading = False
+                raise
 
     def _read_on(self) -> None:
         try:

@@ -56,7 +56,7 @@ def read_shared(store: SampleStore, machine: Machine | None) -> NDArray[np.float
     values = shared_array(shape, np.float32, machine)
     with machine.together():
         if machine.launch.is_first_here:
-            store.read(into=values)
+            store.read_into(values, 0)
     return values
 
 
@@ -80,11 +80,11 @@ def read_shared_in_pieces(
     for first in range(0, store.axis.length, steps):
         piece = values[: store.axis.length - first]
         if together is None:
-            store.read(first, first + len(piece), into=piece)
+            store.read_into(piece, first)
         else:
             with together.together():
                 if together.launch.is_first_here:
-                    store.read(first, first + len(piece), into=piece)
+                    store.read_into(piece, first)
         yield first, piece
         if together is not None:
             # Nobody writes the next piece before all have taken this one.

@@ -148,4 +148,4 @@ class Streamed(Windows):
         first = self._first_row(block)
         stop = (block + 1) * self._block_steps + self.output_len - 1
         stop = min(stop, self.axis.length)
-        self._store.read(first, stop, into=self._slots_KSN[slot][: stop - first])
+        self._store.read_into(self._slots_KSN[slot][: stop - first], first)
