@@ -36,7 +36,7 @@ SOURCE = Path(flowpatch.__file__).parent
 CODE_RUNNERS = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "code"}
 CALLS = {"eval", "exec", "compile", "__import__"}
 BETWEEN_PROCESSES = {"block_work.py", "spreading.py", "processes.py"}
-"""Files that pickle what one process of a command hands to another, and never what lies in a file."""
+"""They pickle what one process of a command hands to another, and never what lies in a file."""
 ATTRIBUTES = {("torch", "load"), ("np", "load"), ("os", "system"), ("numpy", "load")}
 
 
