@@ -146,7 +146,7 @@ def by_training_processes(folder: Path, quick: bool) -> Sweep:
         ran = _run(
             [
                 *(sys.executable, *map(str, launched), "-m"),
-                # `--run` is cut short by the launcher of Python 3.11, which takes it for one of its own.
+                # The launcher of Python 3.11 takes `--run` for one of its own.
                 *flowpatch("train", folder / "built.store", "--run-folder", run_folder)[2:],
                 *("--max-epoch", "1", "--device", "cpu"),
             ]
