@@ -222,6 +222,7 @@ print(json.dumps([refused, labels]))
 """.replace("EVERY", str(EVERY))
 
 
+@pytest.mark.soak
 def test_a_series_of_eight_times_the_limit_is_read_within_it(tmp_path: Path) -> None:
     """The system gives the process an eighth of the series; see `benchmarks streaming` for more."""
     if not hasattr(resource, "RLIMIT_DATA") or not sys.platform.startswith("linux"):
@@ -231,7 +232,10 @@ def test_a_series_of_eight_times_the_limit_is_read_within_it(tmp_path: Path) -> 
     store = tmp_path / "large.store"
     of_step = large_store(store, NODES, DAYS)
     words = ["sh", "-c", 'ulimit -s 512; exec "$@"', "sh", sys.executable, "-c", CHILD]
-    ended = subprocess.run([*words, str(store)], capture_output=True, text=True, check=False)
+    # Icechunk's own threads may find no memory this close to the limit, and then answer nobody.
+    ended = subprocess.run(
+        [*words, str(store)], capture_output=True, text=True, check=False, timeout=300
+    )
     assert ended.returncode == 0, ended.stderr
     refused, labels = json.loads(ended.stdout)
     assert refused
