@@ -169,27 +169,32 @@ _LOAD = (
         hoped_for=2.5,
     ),
 )
+
+
+def _beside_loader(where: str = "", brought: str = "") -> tuple[Figure, ...]:
+    """Batches a second beside a per-sample loader without workers, and with two."""
+    rows = (
+        (
+            "dataset_0",
+            f"batches a second{where}, scaled, with time features",
+            f"a per-sample Dataset and DataLoader, no workers{brought}",
+        ),
+        ("dataset_2", "the same", "the same with 2 workers"),
+    )
+    return tuple(
+        Figure(
+            *(name, what, "batches/s", beside),
+            ratio="measured/beside",
+            judged="ratio",
+            better="higher",
+            at_least=100,
+        )
+        for name, what, beside in rows
+    )
+
+
 _BATCHES = (
-    Figure(
-        "dataset_0",
-        "batches a second, scaled, with time features",
-        "batches/s",
-        "a per-sample Dataset and DataLoader, no workers",
-        "measured/beside",
-        "ratio",
-        "higher",
-        at_least=100,
-    ),
-    Figure(
-        "dataset_2",
-        "the same",
-        "batches/s",
-        "the same with 2 workers",
-        "measured/beside",
-        "ratio",
-        "higher",
-        at_least=100,
-    ),
+    *_beside_loader(),
     Figure(
         "memcpy",
         "the same",
@@ -211,26 +216,7 @@ _BATCHES = (
     ),
 )
 _GPU_BATCHES = (
-    Figure(
-        "dataset_0",
-        "batches a second on the GPU, scaled, with time features",
-        "batches/s",
-        "a per-sample Dataset and DataLoader, no workers, brought to the GPU",
-        "measured/beside",
-        "ratio",
-        "higher",
-        at_least=100,
-    ),
-    Figure(
-        "dataset_2",
-        "the same",
-        "batches/s",
-        "the same with 2 workers",
-        "measured/beside",
-        "ratio",
-        "higher",
-        at_least=100,
-    ),
+    *_beside_loader(" on the GPU", ", brought to the GPU"),
     Figure(
         "copy",
         "the same",

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import scaling_page
-from benchmarks.measuring import Ran, flowpatch, highest_resident_bytes, run, run_child, seconds_of
+from benchmarks.measuring import flowpatch, highest_resident_bytes, run, run_child, seconds_of
+from benchmarks.shapes import INPUT_LEN, OUTPUT_LEN
 from benchmarks.workshop import say
 
 WEEK = 7
-INPUT_LEN = OUTPUT_LEN = 12
 STEP_WINDOWS = 2
 """Of the training step at 100,000 nodes: what 24 GB hold at default widths."""
 STEPS = 3
@@ -143,13 +143,14 @@ def by_training_processes(folder: Path, quick: bool) -> Sweep:
     def cost(processes: int) -> dict[str, float]:
         run_folder = folder / f"run-{processes}"
         launched = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes)
-        ran = _run(
+        ran = run(
             [
                 *(sys.executable, *map(str, launched), "-m"),
                 # The launcher of Python 3.11 takes `--run` for one of its own.
                 *flowpatch("train", folder / "built.store", "--run-folder", run_folder)[2:],
                 *("--max-epoch", "1", "--device", "cpu"),
-            ]
+            ],
+            memory=True,
         )
         return {"epoch, s": ran.seconds, "epoch, MB": ran.peak_bytes / 1e6}
 
@@ -187,7 +188,7 @@ def _build(folder: Path, size: CitySize, *flags: object, keep: bool = False) -> 
     places = ("--records", city / "records", "--nodes", city / "nodes.csv", "--store", store)
     lengths = ("--input-len", INPUT_LEN, "--output-len", OUTPUT_LEN)
     command = flowpatch("preprocess", *places, "--step-minutes", size.step_minutes, *lengths)
-    ran = _run([*command, *map(str, flags)])
+    ran = run([*command, *map(str, flags)], memory=True)
     bytes_on_disk = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     if not keep:
         shutil.rmtree(store)
@@ -198,39 +199,16 @@ def _build(folder: Path, size: CitySize, *flags: object, keep: bool = False) -> 
     }
 
 
-def _run(command: Sequence[str]) -> Ran:
-    return run(command, memory=True)
-
-
 def layout_and_step(nodes: int) -> dict[str, float]:
     """Seconds of the layout and of a training step at default widths; MB at the peak."""
     # A process of its own: torch is not imported by the one that watches.
-    from benchmarks.shapes import statistics_of
-    from flowpatch.model.patchstg import PatchSTG
-    from flowpatch.model.settings import ModelSettings
-    from flowpatch.patches.layout import balanced_layout
-    from flowpatch.time_axis import TimeAxis
-    from flowpatch.training.device import encoder_dtype, make_accelerator
-    from flowpatch.training.settings import TrainSettings
-    from flowpatch.training.step import TrainingStep
-    from flowpatch.windows.in_memory import InMemory
+    from benchmarks.wide import lay_out, make_training
 
-    generator = np.random.default_rng(1)
-    points = generator.uniform((32, -122), (38, -117), (nodes, 2))
-    layout_s = min(seconds_of(lambda: balanced_layout(points)) for _ in range(STEPS))
-    settings = TrainSettings(device="cpu", batch_size=STEP_WINDOWS)
-    accelerator = make_accelerator(settings)
-    axis = TimeAxis.of_days(np.datetime64("2025-03-03"), 1, 15)
-    values = generator.random((axis.length, nodes), dtype=np.float32)
-    windows = InMemory(values, axis, statistics_of(values), INPUT_LEN, OUTPUT_LEN)
-    model = PatchSTG(
-        *(ModelSettings(), balanced_layout(points), INPUT_LEN, OUTPUT_LEN, axis.steps_a_day)
-    )
-    model.encoder_dtype = encoder_dtype(settings.precision, accelerator.device)
-    step = TrainingStep(model, windows, settings, accelerator)
+    layout_s = min(lay_out(nodes)["seconds"] for _ in range(STEPS))
+    training = make_training(nodes, STEP_WINDOWS)
     origins = np.arange(INPUT_LEN, INPUT_LEN + STEP_WINDOWS)
-    step(origins, 0.001)
-    step_s = min(seconds_of(lambda: step(origins, 0.001)) for _ in range(STEPS))
+    training(origins, 0.001)
+    step_s = min(seconds_of(lambda: training(origins, 0.001)) for _ in range(STEPS))
     return {"layout, s": layout_s, "step, s": step_s, "step, MB": highest_resident_bytes() / 1e6}
 
 

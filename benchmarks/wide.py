@@ -60,21 +60,26 @@ def lay_out(nodes: int) -> dict[str, float]:
 def step(nodes: int, recompute: bool) -> dict[str, Any]:
     """One training step with the defaults of `flowpatch train`, within the limit."""
     resource.setrlimit(resource.RLIMIT_DATA, (STEP_LIMIT_BYTES, STEP_LIMIT_BYTES))
-    settings = TrainSettings(batch_size=BATCH, device="cpu", recompute_activations=recompute)
-    model = PatchSTG(ModelSettings(), _layout(nodes), INPUT_LEN, OUTPUT_LEN, STEPS_A_DAY)
-    model.encoder_dtype = encoder_dtype(settings.precision, torch.device("cpu"))
-    model.recompute_activations = recompute
-    training = TrainingStep(model, _windows(nodes), settings, make_accelerator(settings))
+    training = make_training(nodes, BATCH, recompute=recompute)
     before = highest_resident_bytes()
     with deterministic():
         seconds = seconds_of(lambda: training(np.arange(INPUT_LEN, INPUT_LEN + BATCH), 0.001))
     return {
         "seconds": seconds,
         "windows_at_a_time": training.windows_at_a_time,
-        "estimated_bytes": min(training.windows_at_a_time, BATCH) * training_bytes(model),
+        "estimated_bytes": training.windows_at_a_time * training_bytes(training.model),
         "peak_bytes": highest_resident_bytes(),
         "peak_bytes_before": before,
     }
+
+
+def make_training(nodes: int, batch_size: int, *, recompute: bool = False) -> TrainingStep:
+    """The training step of the default model at made-up nodes, on the CPU."""
+    settings = TrainSettings(batch_size=batch_size, device="cpu", recompute_activations=recompute)
+    model = PatchSTG(ModelSettings(), _layout(nodes), INPUT_LEN, OUTPUT_LEN, STEPS_A_DAY)
+    model.encoder_dtype = encoder_dtype(settings.precision, torch.device("cpu"))
+    model.recompute_activations = recompute
+    return TrainingStep(model, _windows(nodes), settings, make_accelerator(settings))
 
 
 def build(folder: Path, nodes: int, days: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -79,12 +79,9 @@ def read_shared_in_pieces(
     )
     for first in range(0, store.axis.length, steps):
         piece = values[: store.axis.length - first]
-        if together is None:
-            store.read_into(piece, first)
-        else:
-            with together.together():
-                if together.launch.is_first_here:
-                    store.read_into(piece, first)
+        with together.together() if together else nullcontext():
+            if together is None or together.launch.is_first_here:
+                store.read_into(piece, first)
         yield first, piece
         if together is not None:
             # Nobody writes the next piece before all have taken this one.
