@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowpatch.places.place import Place, place_of
 from flowpatch.series.dense import DayCounts
 from flowpatch.store.array_writer import EVERY_CHUNK
-from flowpatch.store.chunks import read_steps
+from flowpatch.store.chunks import read_steps, write_steps
 from flowpatch.store.facts import BlockFacts
 from flowpatch.store.repository import reading, writing
 from flowpatch.time_axis import TimeAxis
@@ -41,7 +41,7 @@ class BlockWriter:
         with writing(self.place), ThreadPoolExecutor(1, "looking") as beside:
             # What is known of the values is found on one core while another compresses them.
             looked = beside.submit(BlockFacts.of, self.axis, first_step, values, counts)
-            self.value[first_step : first_step + len(values)] = values
+            write_steps(self.value, first_step, values)
             return looked.result()
 
     def look(self, first_step: int, stop_step: int) -> BlockFacts:

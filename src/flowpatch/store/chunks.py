@@ -1,7 +1,7 @@
-"""The values of a version, read straight into place: chunks fetched, checked, decoded by all cores.
+"""The values of a version, read straight into place and written straight from there.
 
-Zarr would decode each chunk into a buffer of its own and copy it from there. How chunks are cut
-and compressed is in `arrays.py`; any Zarr reads them.
+Zarr would decode each chunk into a buffer of its own and copy it from there, and copy it to one
+before it is compressed. How chunks are cut and compressed is in `arrays.py`; any Zarr reads them.
 """
 
 import asyncio
@@ -50,6 +50,22 @@ def read_steps(array: zarr.Array[Any], first: int, stop: int) -> NDArray[np.floa
     with StepReader(array) as reader:
         reader.read_into(values, first)
     return values
+
+
+def write_steps(array: zarr.Array[Any], first: int, values: NDArray[np.float32]) -> None:
+    """Writes (S, N) values as the steps from `first` on, each chunk by itself.
+
+    Zarr takes what fills a chunk as it lies there.
+    """
+    stop, steps = first + len(values), array.chunks[0]
+
+    def write(chunk: int) -> None:
+        begin, end = max(first, chunk * steps), min(stop, (chunk + 1) * steps)
+        array[begin:end] = values[begin - first : end - first]
+
+    with ThreadPoolExecutor(IN_FLIGHT, "chunk") as writers:
+        # What a thread raised is raised by what is made of its result.
+        list(writers.map(write, range(first // steps, -(-stop // steps))))
 
 
 class StepReader:

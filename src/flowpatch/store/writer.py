@@ -50,6 +50,7 @@ from flowpatch.store.arrays import (
 from flowpatch.store.base import Base
 from flowpatch.store.blocks import BlockWriter, Fork
 from flowpatch.store.carrying import move_steps, spread
+from flowpatch.store.chunks import write_steps
 from flowpatch.store.draft import Draft, Origin
 from flowpatch.store.facts import BlockFacts
 from flowpatch.store.ledger import Ledger
@@ -220,7 +221,7 @@ class StoreWriter:
         facts = BlockFacts.of(self.axis, first_step, values, counts)
         with writing(self.place):
             for begin, end in self._changed(facts):
-                self._value[begin:end] = values[begin - first_step : end - first_step]
+                write_steps(self._value, begin, values[begin - first_step : end - first_step])
         self._join_written(facts)
 
     def fork(self) -> Fork:
