@@ -3,6 +3,7 @@
 A command's module is imported when that command runs, so `flowpatch --help` loads none of them.
 """
 
+import gc
 import io
 import os
 import re
@@ -71,6 +72,10 @@ _HOMES = {
 }
 """The file of `samples/` that holds a command, and the function."""
 
+SELDOM = (50_000, 20, 50)
+"""When Python looks for what can be let go, in its own terms. A command's start makes some hundred
+thousand objects that stay, and looking through them as often as usual takes a tenth of it."""
+
 _HELP = """Raw traffic records to a sample store once, PatchSTG training from it at will.
 
 Every flag is also a key of a TOML file with a section for each command: `--config city.toml`.
@@ -116,6 +121,7 @@ def entry(build: Callable[[], App] = build_app) -> NoReturn:
     while it was being taken down, and a command that had done its work died of SIGABRT (1 in 120
     runs on a busy machine). All results are written and flushed here, so nothing is lost.
     """
+    gc.set_threshold(*SELDOM)
     exit_code = _run(sys.argv[1:], build)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
