@@ -1,5 +1,10 @@
 """What a process may take: a limit that was given, or what machine and container have."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +56,36 @@ def test_without_groups_there_are_none(tmp_path: Path) -> None:
     assert list(cgroups(tmp_path / "nothing", tmp_path)) == []
     (tmp_path / "self").write_text("0::/\n")
     assert list(cgroups(tmp_path / "self", tmp_path)) == []
+
+
+@pytest.fixture
+def real_group() -> Iterator[tuple[Path, int]]:
+    """A group of the system itself, made for the test, and its limit."""
+    root, limit = Path("/sys/fs/cgroup"), 2**30
+    for parent, name in ((root / "memory", "memory.limit_in_bytes"), (root, "memory.max")):
+        group = parent / f"flowpatch-test-{os.getpid()}"
+        with suppress(OSError):
+            group.mkdir()
+            try:
+                if (group / name).exists():
+                    (group / name).write_text(str(limit))
+                    yield group, limit
+                    return
+            finally:
+                group.rmdir()
+    pytest.skip("no group of memory can be made here: that takes root, and cgroups of a kind")
+
+
+def test_a_process_finds_the_group_that_it_is_really_in(real_group: tuple[Path, int]) -> None:
+    group, limit = real_group
+    code = "from flowpatch.windows.allowance import *; a = memory_allowed(); print(a.bytes, a.of)"
+    words = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group)]
+    found = subprocess.run(
+        [*words, sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    bytes_allowed, of = found.stdout.split(maxsplit=1)
+    assert of.strip() == "this container"
+    assert 0.8 * limit < int(bytes_allowed) <= 0.9 * limit
 
 
 @pytest.fixture
