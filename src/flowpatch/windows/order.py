@@ -5,11 +5,15 @@ windows are mixed over a bounded number of blocks that slides through all of the
 an order of their own each epoch:
 
     block         7  #####
-                  2    #####            a block's windows are spread at random over the turns of
-                  5      #####          `mixed_blocks` blocks, one block later for each, so that
-                  0        #####        at any moment as many blocks are in use and no more
+                  2    #####            a block's windows, in an order drawn, are spread evenly
+                  5      #####          over the turns of `mixed_blocks` blocks, one later for each
+                  0        #####        block, so that at any moment as many are in use, no more
                   3  ##      ###        the last ones begin the epoch as well as end it
                      visited --->
+
+Evenly, and not at random: windows of one block are near each other in time and much alike. So a
+batch of no more windows than there are blocks in use has as few that are alike as one that is
+drawn from the whole series.
 
 Whatever reads the series, memory or store, can follow either order: a run keeps its own.
 """
@@ -35,20 +39,26 @@ class BlockOrder:
 
     def mix(self, origins: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """The origins in an order drawn by the generator."""
-        # In place, and one array after the other: a long series has many millions of origins.
-        block_of = origins // self.block_steps
-        is_used = np.bincount(block_of) > 0
+        shuffled = generator.permutation(origins)
+        block_of = shuffled // self.block_steps
+        windows = np.bincount(block_of)
+        is_used = windows > 0
         blocks = np.count_nonzero(is_used)
         if blocks <= self.mixed_blocks:
-            return generator.permutation(origins)
-        turn_of_block = np.zeros(len(is_used))
-        turn_of_block[is_used] = generator.permutation(blocks)
-        turn = generator.random(len(origins))
-        turn *= self.mixed_blocks
-        turn += np.take(turn_of_block, block_of)
+            return shuffled
+        # Block by block, each in the order drawn. In place, and one array after the other, from
+        # here on: a long series has many millions of origins.
+        shuffled = shuffled[np.argsort(block_of, kind="stable")]
         del block_of
+        first = np.cumsum(windows) - windows
+        begins = np.zeros(len(windows))
+        begins[is_used] = generator.permutation(blocks)
+        turn = np.arange(len(origins), dtype=np.float64)
+        turn -= np.repeat(first - generator.random(len(windows)), windows)
+        turn *= np.repeat(self.mixed_blocks / np.maximum(1, windows), windows)
+        turn += np.repeat(begins, windows)
         turn %= blocks
-        return origins[np.argsort(turn)]
+        return shuffled[np.argsort(turn)]
 
     def to_json(self) -> dict[str, int]:
         """What `from_json` reads."""
