@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 BATCH_SIZES = (3, 11, 64)
 """Windows of one step of an evaluation in a drill."""
@@ -88,6 +91,27 @@ def accelerate(processes: int, command: list[Any]) -> Launched:
     return Launched([*run, *plain, *port, *map(str, command)])
 
 
+@contextmanager
+def everything_streamed() -> Iterator[list[int]]:
+    """However much memory there is, series are streamed; gives the blocks as they are read."""
+    from flowpatch.windows import opening
+    from flowpatch.windows.residence import BlockPlan, Residence
+    from flowpatch.windows.streaming import Streamed
+
+    blocks: list[int] = []
+    read = Streamed._read_block
+
+    def counted(self: Streamed, block: int, slot: int) -> None:
+        blocks.append(block)
+        read(self, block, slot)
+
+    with pytest.MonkeyPatch.context() as patched:
+        plan = BlockPlan(block_steps=9, held_blocks=10)
+        patched.setattr(opening, "choose", lambda *_: Residence("streamed", plan))
+        patched.setattr(Streamed, "_read_block", counted)
+        yield blocks
+
+
 def drill(store: Path, run: Path, found: Path) -> None:
     """Trains, scores, fails and shares memory; each process leaves what it saw in `found`."""
     from flowpatch.cli.train import fetch_once
@@ -121,6 +145,9 @@ def drill(store: Path, run: Path, found: Path) -> None:
                     raise PeriodError("met by the last one")
         except PeriodError as error:
             saw["met by one"] = str(error)
+        with everything_streamed() as blocks:
+            train(opened, found / "streamed", model_settings, train_settings)
+            saw["blocks read"] = len(blocks)
         fetched: list[int] = []
         one = fetch_once(world, lambda: (fetched.append(rank), open_store(store))[1])
         saw["fetched"] = (fetched, one.version == opened.version)

@@ -14,7 +14,7 @@ from flowpatch.training.evaluation import evaluate
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
 from flowpatch.training.settings import TrainSettings
-from several_processes import BATCH_SIZES, Ended, accelerate, torchrun
+from several_processes import BATCH_SIZES, Ended, accelerate, everything_streamed, torchrun
 
 MODEL = {"layers": 1, "input_dims": 8, "node_dims": 4, "tod_dims": 2, "dow_dims": 2, "dropout": 0.3}
 TRAINING = {
@@ -79,14 +79,26 @@ def test_four_processes_score_what_one_scores_to_the_last_digit(four: tuple) -> 
         assert [one["scores"][place] for one in saw] == [expected] * 4
 
 
+def test_four_processes_that_stream_learn_what_one_does_and_share_its_reads(
+    small_store: Path, four: tuple, tmp_path: Path
+) -> None:
+    run, _, saw = four
+    with everything_streamed() as blocks:
+        alone = tmp_path / "run"
+        train(open_store(small_store), alone, ModelSettings(**MODEL), TrainSettings(**TRAINING))
+    assert_same_curve(run.parent / "streamed", alone)
+    # Each by itself would read as many.
+    assert sum(one["blocks read"] for one in saw) < 2 * len(blocks)
+
+
 def test_only_the_main_process_writes_and_speaks(four: tuple) -> None:
     run, ended, _ = four
     assert len(list((run / "tensorboard").iterdir())) == 1
-    # Once for the training, and once for every evaluation.
+    # Once for each of two trainings, and once for every evaluation.
     places = [line for line in ended.said if line.startswith("The series (")]
-    assert len(places) == 1 + len(BATCH_SIZES)
+    assert len(places) == 2 + len(BATCH_SIZES)
     said = [line for line in ended.said if line not in places]
-    assert [line.split()[:2] for line in said] == [
+    assert [line.split()[:2] for line in said] == 2 * [
         ["PatchSTG,", said[0].split()[1]],
         ["epoch", "1/3"],
         ["epoch", "2/3"],

@@ -10,6 +10,7 @@ from flowpatch.training.shares import (
     check_batch,
     check_windows,
     origins_dealt,
+    origins_shared,
     rounds,
     share_of_batch,
 )
@@ -23,6 +24,19 @@ def test_the_shares_of_a_batch_are_the_batch(windows: int, size: int) -> None:
     assert [window for share in shares for window in share] == list(range(windows))
     lengths = [len(share) for share in shares]
     assert max(lengths) - min(lengths) <= 1
+
+
+@given(windows=st.integers(0, 200), batch_size=st.integers(1, 40), size=SIZES)
+def test_the_shares_of_all_batches_come_batch_after_batch(
+    windows: int, batch_size: int, size: int
+) -> None:
+    origins = np.random.default_rng(windows).permutation(windows)
+    batches = [origins[at : at + batch_size] for at in range(0, windows, batch_size)]
+    for rank in range(size):
+        expected = [
+            one for batch in batches for one in batch[share_of_batch(len(batch), rank, size)]
+        ]
+        assert origins_shared(origins, batch_size, rank, size).tolist() == expected
 
 
 @given(windows=st.integers(1, 200), batch_size=st.integers(1, 40), size=SIZES)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kinds import fewest_reads
 
+from flowpatch.training.shares import origins_shared
 from flowpatch.windows.order import BlockOrder, epoch_order
 
 ORDERS = st.one_of(st.none(), st.builds(BlockOrder, st.integers(1, 40), st.integers(1, 12)))
@@ -61,6 +62,40 @@ def test_every_batch_comes_from_all_blocks_that_are_mixed() -> None:
     origins = np.arange(12, 12 + 200 * 100)
     batches = np.array_split(epoch_order(origins, 1, 0, BlockOrder(100, 24)), len(origins) // 32)
     assert min(len(np.unique(batch // 100)) for batch in batches) >= 22
+
+
+@given(
+    block_steps=st.integers(1, 30),
+    mixed=st.integers(1, 6),
+    batch_size=st.integers(1, 20),
+    count=st.integers(1, 400),
+    seed=st.integers(0, 99),
+)
+def test_arranged_for_processes_each_batch_holds_the_same_windows(
+    block_steps: int, mixed: int, batch_size: int, count: int, seed: int
+) -> None:
+    origins, order = np.arange(7, 7 + count), BlockOrder(block_steps, mixed)
+    plain = epoch_order(origins, seed, 0, order)
+    arranged = epoch_order(origins, seed, 0, order, batch_size)
+    for first in range(0, count, batch_size):
+        batch = slice(first, first + batch_size)
+        assert sorted(plain[batch]) == sorted(arranged[batch])
+
+
+@pytest.mark.parametrize("block_steps", [45, 211])
+@pytest.mark.parametrize(("processes", "most"), [(2, 1.2), (4, 1.5), (8, 2.0)])
+def test_processes_that_share_batches_share_few_blocks(
+    block_steps: int, processes: int, most: float
+) -> None:
+    origins, mixed = np.arange(12, 12 + 12_000), 24
+    order = epoch_order(origins, 1, 0, BlockOrder(block_steps, mixed), 32)
+
+    def reads(of: int) -> int:
+        shares = [origins_shared(order, 32, rank, of) // block_steps for rank in range(of)]
+        return sum(fewest_reads(share.tolist(), mixed + 2) for share in shares)
+
+    # Arranged in no way, each process would read all blocks.
+    assert reads(processes) <= most * reads(1)
 
 
 def test_blocks_that_all_fit_are_mixed_as_a_series_in_memory_is() -> None:

@@ -26,6 +26,21 @@ def share_of_batch(windows: int, rank: int, size: int) -> slice:
     return slice(first, first + each + (rank < over))
 
 
+def origins_shared(
+    origins: NDArray[np.int64], batch_size: int, rank: int, size: int
+) -> NDArray[np.int64]:
+    """The origins of a process's share of each batch, batch after batch."""
+    whole = len(origins) // batch_size * batch_size
+    batches = origins[:whole].reshape(-1, batch_size)
+    last = origins[whole:]
+    return np.concatenate(
+        [
+            batches[:, share_of_batch(batch_size, rank, size)].ravel(),
+            last[share_of_batch(len(last), rank, size)],
+        ]
+    )
+
+
 def origins_dealt(
     origins: NDArray[np.int64], batch_size: int, rank: int, size: int
 ) -> NDArray[np.int64]:

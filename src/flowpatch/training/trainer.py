@@ -39,6 +39,7 @@ from flowpatch.training.device import deterministic, is_compiled, seed_step
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.scoring import in_real_units, score
 from flowpatch.training.settings import CheckpointName
+from flowpatch.training.shares import origins_shared
 from flowpatch.training.step import TrainingStep
 from flowpatch.training.world import World
 from flowpatch.windows.batches import Windows
@@ -184,9 +185,10 @@ class Trainer:
     def _train_epoch(self, task: Task, interruption: Interruption) -> None:
         self._step.model.train()
         seed, epoch = self.settings.seed, self.progress.epoch
-        order = self._windows.epoch_order(self._train_origins, seed, epoch)
-        batch_size = self.settings.batch_size
-        self._windows.expect(order[self.progress.epoch_step * batch_size :])
+        batch_size, launch = self.settings.batch_size, self._world.launch
+        order = self._windows.epoch_order(self._train_origins, seed, epoch, batch_size)
+        left = order[self.progress.epoch_step * batch_size :]
+        self._windows.expect(origins_shared(left, batch_size, launch.rank, launch.size))
         for epoch_step in range(self.progress.epoch_step, self.steps_an_epoch):
             origins = order[epoch_step * batch_size : (epoch_step + 1) * batch_size]
             self._take_step(origins)

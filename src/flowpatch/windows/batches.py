@@ -127,9 +127,13 @@ class Windows(ABC):
         A part of them may be left out, and others may be asked for, which then take longer.
         """
 
-    def epoch_order(self, origins: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
-        """The origins in the order in which an epoch visits them: a function of seed and epoch."""
-        return epoch_order(origins, seed, epoch, self.order)
+    def epoch_order(
+        self, origins: NDArray[np.int64], seed: int, epoch: int, batch_size: int | None = None
+    ) -> NDArray[np.int64]:
+        """The origins in the order in which an epoch visits them: a function of seed and epoch, and
+        of the batch size, by which batches are arranged for those that share them.
+        """
+        return epoch_order(origins, seed, epoch, self.order, batch_size)
 
     def batches(self, origins: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
         """Batches over the origins in the order given; the last may be smaller."""

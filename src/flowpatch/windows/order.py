@@ -15,6 +15,14 @@ Evenly, and not at random: windows of one block are near each other in time and 
 batch of no more windows than there are blocks in use has as few that are alike as one that is
 drawn from the whole series.
 
+Within a batch, windows are put lane by lane. Blocks in use at one time are in lanes of their own,
+and a block stays in its lane, so that processes that each take a part of every batch each need
+blocks that hardly any other needs:
+
+    lane    0  7 7 7 7 3 3 3          a batch:   7 7 | 2 | 5 5 0
+            1    2 2 2 2                         process 0 | 1
+            2      5 5 5 5
+
 Whatever reads the series, memory or store, can follow either order: a run keeps its own.
 """
 
@@ -24,6 +32,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_GOLDEN = (np.sqrt(5) - 1) / 2
+"""Whose multiples, without their whole part, fill 0 .. 1 most evenly (Knuth, volume 3, 6.4)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,13 @@ class BlockOrder:
         if min(self.block_steps, self.mixed_blocks) < 1:
             raise ValueError(f"no order of windows: {self}")
 
-    def mix(self, origins: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        """The origins in an order drawn by the generator."""
+    def mix(
+        self,
+        origins: NDArray[np.int64],
+        generator: np.random.Generator,
+        batch_size: int | None = None,
+    ) -> NDArray[np.int64]:
+        """The origins in an order drawn by the generator; batches of so many put lane by lane."""
         shuffled = generator.permutation(origins)
         block_of = shuffled // self.block_steps
         windows = np.bincount(block_of)
@@ -50,15 +66,22 @@ class BlockOrder:
         # here on: a long series has many millions of origins.
         shuffled = shuffled[np.argsort(block_of, kind="stable")]
         del block_of
-        first = np.cumsum(windows) - windows
-        begins = np.zeros(len(windows))
+        begins = np.zeros(len(windows), dtype=np.int64)
         begins[is_used] = generator.permutation(blocks)
+        # Of blocks that begin one after the other, any few have their windows at even distances.
+        a_turn = windows / self.mixed_blocks
+        phase = (generator.random() + (_GOLDEN - a_turn) * begins) % 1
         turn = np.arange(len(origins), dtype=np.float64)
-        turn -= np.repeat(first - generator.random(len(windows)), windows)
-        turn *= np.repeat(self.mixed_blocks / np.maximum(1, windows), windows)
+        turn -= np.repeat(np.cumsum(windows) - windows - phase, windows)
+        turn /= np.repeat(a_turn, windows)
         turn += np.repeat(begins, windows)
         turn %= blocks
-        return shuffled[np.argsort(turn)]
+        visited = np.argsort(turn)
+        del turn
+        if batch_size is not None:
+            lane = np.repeat(begins % self.mixed_blocks, windows)[visited]
+            visited = visited[np.lexsort((lane, np.arange(len(origins)) // batch_size))]
+        return shuffled[visited]
 
     def to_json(self) -> dict[str, int]:
         """What `from_json` reads."""
@@ -71,8 +94,15 @@ class BlockOrder:
 
 
 def epoch_order(
-    origins: NDArray[np.int64], seed: int, epoch: int, order: BlockOrder | None = None
+    origins: NDArray[np.int64],
+    seed: int,
+    epoch: int,
+    order: BlockOrder | None = None,
+    batch_size: int | None = None,
 ) -> NDArray[np.int64]:
-    """The origins in the order in which an epoch visits them; without an `order`, in any."""
+    """The origins in the order in which an epoch visits them; without an `order`, in any.
+
+    Where processes share batches of `batch_size`, they are arranged so that each needs few blocks.
+    """
     generator = np.random.default_rng([seed, epoch])
-    return order.mix(origins, generator) if order else generator.permutation(origins)
+    return order.mix(origins, generator, batch_size) if order else generator.permutation(origins)
