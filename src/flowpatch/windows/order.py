@@ -55,33 +55,39 @@ class BlockOrder:
         batch_size: int | None = None,
     ) -> NDArray[np.int64]:
         """The origins in an order drawn by the generator; batches of so many put lane by lane."""
+        # In place, and one array after the other: a long series has many millions of origins.
         shuffled = generator.permutation(origins)
         block_of = shuffled // self.block_steps
         windows = np.bincount(block_of)
         is_used = windows > 0
-        blocks = np.count_nonzero(is_used)
-        if blocks <= self.mixed_blocks:
+        if np.count_nonzero(is_used) <= self.mixed_blocks:
             return shuffled
-        # Block by block, each in the order drawn. In place, and one array after the other, from
-        # here on: a long series has many millions of origins.
+        # Block by block, each in the order drawn.
         shuffled = shuffled[np.argsort(block_of, kind="stable")]
         del block_of
         begins = np.zeros(len(windows), dtype=np.int64)
-        begins[is_used] = generator.permutation(blocks)
-        # Of blocks that begin one after the other, any few have their windows at even distances.
-        a_turn = windows / self.mixed_blocks
-        phase = (generator.random() + (_GOLDEN - a_turn) * begins) % 1
-        turn = np.arange(len(origins), dtype=np.float64)
-        turn -= np.repeat(np.cumsum(windows) - windows - phase, windows)
-        turn /= np.repeat(a_turn, windows)
-        turn += np.repeat(begins, windows)
-        turn %= blocks
-        visited = np.argsort(turn)
-        del turn
+        begins[is_used] = generator.permutation(np.count_nonzero(is_used))
+        visited = np.argsort(self._turns(windows, begins, generator.random()))
         if batch_size is not None:
             lane = np.repeat(begins % self.mixed_blocks, windows)[visited]
             visited = visited[np.lexsort((lane, np.arange(len(origins)) // batch_size))]
         return shuffled[visited]
+
+    def _turns(
+        self, windows: NDArray[np.int64], begins: NDArray[np.int64], start: float
+    ) -> NDArray[np.float64]:
+        """When each window comes up, block by block: of block k `windows[k]`, from turn `begins[k]`
+        on; `start`, from 0 to 1, is how far into the time between two windows the first ones come.
+        """
+        a_turn = windows / self.mixed_blocks
+        # Of blocks that begin one after the other, any few have their windows at even distances.
+        phase = (start + (_GOLDEN - a_turn) * begins) % 1
+        turn = np.arange(windows.sum(), dtype=np.float64)
+        turn -= np.repeat(np.cumsum(windows) - windows - phase, windows)
+        turn /= np.repeat(a_turn, windows)
+        turn += np.repeat(begins, windows)
+        turn %= np.count_nonzero(windows)
+        return turn
 
     def to_json(self) -> dict[str, int]:
         """What `from_json` reads."""
