@@ -184,7 +184,7 @@ def test_a_resumed_run_may_have_another_limit(held_run: Path, tmp_path: Path) ->
 
 # Under a limit of the operating system
 
-NODES, DAYS = 300, 240
+NODES, DAYS = 300, 480
 SERIES_BYTES = 4 * NODES * DAYS * 1440
 ALLOWED_BYTES = SERIES_BYTES // 8
 EVERY = 8
