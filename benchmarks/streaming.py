@@ -174,8 +174,14 @@ def run_within(
         "exit_code": process.returncode,
         "peak_bytes": peak,
         "seconds": time.monotonic() - started,
-        "said": said.splitlines()[-4:],
+        "said": _last_lines(said),
     }
+
+
+def _last_lines(said: str) -> list[str]:
+    """The last that a command said, but for where in its code it was and where it worked."""
+    lines = [line for line in said.splitlines() if not line.startswith((" ", "Traceback"))]
+    return [line.replace(tempfile.gettempdir(), "...") for line in lines[-3:]]
 
 
 def read_whole(path: str) -> int:
