@@ -69,8 +69,10 @@ class BlockOrder:
         begins[is_used] = generator.permutation(np.count_nonzero(is_used))
         visited = np.argsort(self._turns(windows, begins, generator.random()))
         if batch_size is not None:
-            lane = np.repeat(begins % self.mixed_blocks, windows)[visited]
-            visited = visited[np.lexsort((lane, np.arange(len(origins)) // batch_size))]
+            place = np.arange(len(origins)) // batch_size
+            place *= self.mixed_blocks
+            place += np.repeat(begins % self.mixed_blocks, windows)[visited]
+            visited = visited[np.argsort(place, kind="stable")]
         return shuffled[visited]
 
     def _turns(
