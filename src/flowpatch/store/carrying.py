@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
-from flowpatch.store.chunks import IN_FLIGHT
+from flowpatch.store.chunks import IN_FLIGHT, write_steps
 
 Positions = NDArray[np.int64]
 
@@ -86,4 +86,4 @@ def spread(
         end = min(stop_step, begin + block_steps)
         values = np.full((end - begin, array.shape[1]), np.nan, dtype=np.float32)
         values[:, columns] = read(begin, end)
-        array[begin:end] = values
+        write_steps(array, begin, values)
