@@ -94,9 +94,9 @@ def accelerate(processes: int, command: list[Any]) -> Launched:
 @contextmanager
 def everything_streamed() -> Iterator[list[int]]:
     """However much memory there is, series are streamed; gives the blocks as they are read."""
-    from flowpatch.windows import opening
-    from flowpatch.windows.residence import BlockPlan, Residence
+    from flowpatch.windows.residence import BlockPlan
     from flowpatch.windows.streaming import Streamed
+    from streamed_series import stream_everything
 
     blocks: list[int] = []
     read = Streamed._read_block
@@ -106,8 +106,7 @@ def everything_streamed() -> Iterator[list[int]]:
         read(self, block, slot)
 
     with pytest.MonkeyPatch.context() as patched:
-        plan = BlockPlan(block_steps=9, held_blocks=10)
-        patched.setattr(opening, "choose", lambda *_: Residence("streamed", plan))
+        stream_everything(patched, BlockPlan(block_steps=9, held_blocks=10))
         patched.setattr(Streamed, "_read_block", counted)
         yield blocks
 

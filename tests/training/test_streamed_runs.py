@@ -19,17 +19,12 @@ from flowpatch.store.sample_store import open_store
 from flowpatch.training.evaluation import evaluate
 from flowpatch.training.run_folder import RunFolder
 from flowpatch.training.runs import resume, train
-from flowpatch.windows import opening
 from flowpatch.windows.order import BlockOrder
-from flowpatch.windows.residence import BlockPlan, Residence
+from flowpatch.windows.residence import BlockPlan
+from streamed_series import stream_everything
 
 PLAN = BlockPlan(block_steps=9, held_blocks=6)
 """Of the 240 steps of the small store, less than half are held at a time."""
-
-
-def stream_everything(patched: pytest.MonkeyPatch) -> None:
-    """However much memory there is."""
-    patched.setattr(opening, "choose", lambda *_: Residence("streamed", PLAN))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +32,7 @@ def streamed_run(small_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A streamed run that nobody stopped."""
     run = tmp_path_factory.mktemp("runs") / "streamed"
     with pytest.MonkeyPatch.context() as patched:
-        stream_everything(patched)
+        stream_everything(patched, PLAN)
         train(open_store(small_store), run, TINY, SHORT)
     return run
 
@@ -61,7 +56,7 @@ def test_a_streamed_run_learns_in_an_order_of_its_own(streamed_run: Path, held_r
 def test_the_same_streamed_run_twice_gives_the_same_curve(
     small_store: Path, streamed_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream_everything(monkeypatch)
+    stream_everything(monkeypatch, PLAN)
     train(open_store(small_store), tmp_path / "again", TINY, SHORT)
     assert curve(tmp_path / "again") == curve(streamed_run)
 
@@ -82,13 +77,13 @@ def test_a_run_keeps_its_order_wherever_it_goes_on(
     thread = interrupt_after(run, rows)
     with pytest.MonkeyPatch.context() as patched:
         if began == "streamed":
-            stream_everything(patched)
+            stream_everything(patched, PLAN)
         with pytest.raises(StoppedByUser):
             train(open_store(small_store), run, TINY, SHORT)
     thread.join()
     with pytest.MonkeyPatch.context() as patched:
         if goes_on == "streamed":
-            stream_everything(patched)
+            stream_everything(patched, PLAN)
         resume(run)
     whole = streamed_run if began == "streamed" else held_run
     assert curve(run) == curve(whole)
@@ -101,7 +96,7 @@ def test_scores_are_the_same_streamed_and_in_memory(
     held_run: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
     held = evaluate(held_run, split).to_json()
-    stream_everything(monkeypatch)
+    stream_everything(monkeypatch, PLAN)
     assert evaluate(held_run, split).to_json() == held
 
 
@@ -117,7 +112,7 @@ def test_where_the_series_lives_is_said_in_one_line(
     assert said == [
         "The series (11.5 kB) is held in the memory of cpu, within the 3 GB of --memory-limit"
     ]
-    stream_everything(monkeypatch)
+    stream_everything(monkeypatch, PLAN)
     train(open_store(small_store), tmp_path / "streamed", TINY, short)
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("The series")]
     assert said == [
