@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowpatch.sources.page_entries import FINE, PADDING, decode_codes
-from flowpatch.sources.parquet_pages import find_pages
+from flowpatch.sources.parquet_pages import AT, ENTRIES, LEVELS, SIZE, STORED, find_pages
 
 MISSING = -7
 
@@ -98,11 +98,10 @@ def test_any_bytes_are_what_a_plain_reader_finds_or_refused(
         expected = [word for body, entries in pages for word in plain_page(body, entries, table)]
     except Refused:
         expected = None
-    told = np.array([(len(body), entries, -1) for body, entries in pages])
-    told[:, 0] = told[:, 0].cumsum()
+    told = np.array([(0, 0, len(body), entries, -1, 1, 1) for body, entries in pages])
     bodies = b"".join(body for body, _ in pages)
     bodies += bytes(PADDING + -len(bodies) % 8)
-    words = np.empty(told[:, 1].sum(), np.int32)
+    words = np.empty(told[:, ENTRIES].sum(), np.int32)
     found = decode_codes(
         np.frombuffer(bodies, np.uint8), told, True, np.array([*table, MISSING], np.int32), words
     )
@@ -116,11 +115,12 @@ def assert_inside(chunk: bytes, entries: int) -> bool:
     pages = find_pages(np.frombuffer(chunk, np.uint8), entries)
     if pages is None:
         return False
-    for one in (*pages.data, *([pages.dictionary] if pages.dictionary else [])):
-        assert 0 <= one.at <= one.at + one.stored <= len(chunk)
-        assert 0 <= max(0, one.levels) <= min(one.size, one.stored)
-        assert one.size <= 16 * (one.entries + 4)
-    assert sum(one.entries for one in pages.data) == entries
+    for one in (*pages.dictionary.tolist(), *pages.data.tolist()):
+        assert 0 <= one[AT] <= one[AT] + one[STORED] <= len(chunk)
+        assert 0 <= max(0, one[LEVELS]) <= min(one[SIZE], one[STORED])
+        assert one[SIZE] <= 16 * (one[ENTRIES] + 4)
+    assert len(pages.dictionary) <= 1
+    assert pages.data[:, ENTRIES].sum() == entries
     return True
 
 

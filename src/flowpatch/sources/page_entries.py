@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.sources.compiled import compiled
+from flowpatch.sources.parquet_pages import ENTRIES, LEVELS, SIZE, Table
+from flowpatch.sources.varint import signed, varint
 
 FINE, BAD_LEVELS, BAD_RUN, BAD_CODE = 0, -1, -2, -3
 PADDING = 16
@@ -24,7 +26,7 @@ Words = NDArray[np.int32]
 @compiled
 def decode_codes(
     bodies: NDArray[np.uint8],
-    pages: NDArray[np.int64],
+    pages: Table,
     has_levels: bool,
     table: Words,
     words: Words,
@@ -32,8 +34,8 @@ def decode_codes(
     """What the codes of some pages stand for, one after another into `words`.
 
     Args:
-        bodies: the decompressed pages, one behind the other, and PADDING up to a whole eight.
-        pages: (P, 3) of each page the byte where it ends, its entries, the bytes of its levels.
+        bodies: decompressed pages, one behind the other, and PADDING up to a whole eight.
+        pages: which they are, as in `parquet_pages.py`.
         has_levels: whether entries may be missing.
         table: what each code stands for; last, what an entry stands for that is missing.
         words: (entries of all pages,) the result.
@@ -41,11 +43,11 @@ def decode_codes(
     Returns:
         FINE, or what is wrong.
     """
-    at, begin = 0, 0
+    at, done = 0, 0
     for page in range(len(pages)):
-        stop, entries, size = pages[page]
-        out = words[begin : begin + entries]
-        at, present = read_levels(bodies, at, stop, entries, size, has_levels, out)
+        stop, entries = at + pages[page, SIZE], pages[page, ENTRIES]
+        out = words[done : done + entries]
+        at, present = read_levels(bodies, at, stop, entries, pages[page, LEVELS], has_levels, out)
         if at < 0:
             return BAD_LEVELS
         levels = out[:0] if present == entries else out.copy()
@@ -59,7 +61,7 @@ def decode_codes(
         if present < entries:
             spread(levels, table[-1], out)
         at = stop
-        begin += entries
+        done += entries
     return FINE
 
 
@@ -81,10 +83,10 @@ def read_levels(
         if stop - at < 4:
             return -1, 0
         size = (
-            _signed(bodies[at])
-            | (_signed(bodies[at + 1]) << 8)
-            | (_signed(bodies[at + 2]) << 16)
-            | (_signed(bodies[at + 3]) << 24)
+            signed(bodies[at])
+            | (signed(bodies[at + 1]) << 8)
+            | (signed(bodies[at + 2]) << 16)
+            | (signed(bodies[at + 3]) << 24)
         )
         at += 4
     size = max(0, size)
@@ -185,22 +187,3 @@ def _bits_from(eights: NDArray[np.uint64], bit: np.uint64) -> np.uint64:
     # Shifted twice: by all of 64 bits would be by none.
     rest = (eights[at + np.uint64(1)] << np.uint64(1)) << (np.uint64(63) - offset)
     return np.uint64((eights[at] >> offset) | rest)
-
-
-@compiled
-def varint(bodies: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, below 2^63, and the byte behind it, or -1."""
-    bits, shift = 0, 0
-    while 0 <= at < stop and shift < 63:
-        byte = bodies[at]
-        bits |= (_signed(byte) & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return bits, at
-    return 0, -1
-
-
-@compiled
-def _signed(byte: np.uint8) -> int:
-    # The compiler's `int` of a byte has no sign, and with one that has it makes a float.
-    return int(np.int64(byte))

@@ -16,30 +16,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from flowpatch.sources.page_compression import (
-    Bytes,
-    DamagedPageError,
-    Decompress,
-    decompressor,
-)
+from flowpatch.sources.compiled import frozen
+from flowpatch.sources.page_compression import DamagedPageError, Unpack, unpacker
 from flowpatch.sources.page_entries import (
     BAD_CODE,
     BAD_LEVELS,
     BAD_RUN,
     FINE,
-    PADDING,
     Words,
     decode_codes,
     read_levels,
     spread,
 )
-from flowpatch.sources.parquet_pages import Page, Pages, find_pages
+from flowpatch.sources.parquet_pages import (
+    ENTRIES,
+    IS_CODED,
+    LEVELS,
+    SIZE,
+    Pages,
+    Table,
+    find_pages,
+)
 
 Meaning = Callable[[NDArray[Any]], Words]
 """What each number of a column stands for."""
 
 TOGETHER_ENTRIES = 100_000
 """Of pages that are decoded in one go: enough to repay it, few enough for a core's cache."""
+UNPACKED_ENTRIES = 2_000_000
+"""Of pages that are decompressed in one go, which leaves the interpreter to other threads."""
 
 _WRONG = {
     BAD_LEVELS: "the levels of a page go beyond it",
@@ -57,12 +62,12 @@ _SIGNED: Mapping[str, str] = {"INT32": "<i4", "INT64": "<i8", "FLOAT": "<f4", "D
 class ColumnChunk:
     """The column of one row group: its bytes, and where the pages lie in them."""
 
-    stored: memoryview
+    stored: NDArray[np.uint8]
     entries: int
     pages: Pages
     type: np.dtype[Any]
     has_levels: bool
-    decompress: Decompress
+    unpack: Unpack
 
 
 def open_chunk(
@@ -78,23 +83,22 @@ def open_chunk(
         read_as: its type.
     """
     chunk, schema = metadata.row_group(group).column(column), metadata.schema.column(column)
-    decompress, signed = decompressor(chunk.compression), _SIGNED.get(chunk.physical_type)
-    if decompress is None or signed is None:
+    unpack, signed = unpacker(chunk.compression), _SIGNED.get(chunk.physical_type)
+    if unpack is None or signed is None:
         return None
     if schema.max_repetition_level > 0 or schema.max_definition_level > 1:
         return None
     begin = chunk.data_page_offset
     if chunk.has_dictionary_page:
         begin = min(begin, chunk.dictionary_page_offset)
-    file.seek(begin)
-    stored = file.read(chunk.total_compressed_size)
+    stored = _read(file, begin, chunk.total_compressed_size)
     entries = metadata.row_group(group).num_rows
-    pages = find_pages(np.frombuffer(stored, np.uint8), entries)
+    pages = find_pages(stored, entries)
     if pages is None:
         return None
     kind = signed.replace("i", "u") if pa.types.is_unsigned_integer(read_as) else signed
     has_levels = schema.max_definition_level == 1
-    return ColumnChunk(memoryview(stored), entries, pages, np.dtype(kind), has_levels, decompress)
+    return ColumnChunk(stored, entries, pages, np.dtype(kind), has_levels, unpack)
 
 
 def words_of(chunk: ColumnChunk, meaning: Meaning, missing: np.int32) -> Iterator[Words]:
@@ -104,12 +108,13 @@ def words_of(chunk: ColumnChunk, meaning: Meaning, missing: np.int32) -> Iterato
         DamagedPageError: a page holds something else than its header says.
     """
     table = np.append(meaning(_dictionary(chunk)), missing)
-    for pages in _together(chunk.pages.data):
-        words = np.empty(sum(page.entries for page in pages), dtype=np.int32)
-        if pages[0].is_coded:
-            _read_codes(chunk, pages, table, words)
+    for pages in _batches(chunk.pages.data):
+        bodies = chunk.unpack(chunk.stored, pages)
+        words = np.empty(pages[:, ENTRIES].sum(), dtype=np.int32)
+        if pages[0, IS_CODED]:
+            _read_codes(chunk, bodies, pages, table, words)
         else:
-            _read_numbers(chunk, pages[0], meaning, missing, words)
+            _read_numbers(chunk, bodies, pages[0], meaning, missing, words)
         yield words
 
 
@@ -124,75 +129,60 @@ def in_step(columns: Sequence[Iterator[Words]]) -> Iterator[list[Words]]:
         ]
 
 
-def _together(pages: Sequence[Page]) -> Iterator[Sequence[Page]]:
+def _batches(pages: Table) -> Iterator[Table]:
     """Pages of codes in batches, any other by itself."""
     first, entries = 0, 0
-    for i, page in enumerate(pages):
-        is_other = not (page.is_coded and pages[first].is_coded)
+    is_coded = pages[:, IS_CODED].tolist()
+    for i, more in enumerate(pages[:, ENTRIES].tolist()):
+        is_other = not (is_coded[i] and is_coded[first])
         if i > first and (entries >= TOGETHER_ENTRIES or is_other):
             yield pages[first:i]
             first, entries = i, 0
-        entries += page.entries
+        entries += more
     yield pages[first:]
 
 
 def _dictionary(chunk: ColumnChunk) -> NDArray[Any]:
-    page = chunk.pages.dictionary
-    if page is None:
-        return np.empty(0, dtype=chunk.type)
-    if page.size != page.entries * chunk.type.itemsize:
-        raise DamagedPageError(f"a dictionary of {page.entries:,} numbers has {page.size:,} bytes")
-    return np.frombuffer(b"".join(_body(chunk, page)), dtype=chunk.type)
+    pages = chunk.pages.dictionary
+    size, numbers = pages[:, SIZE].sum(), pages[:, ENTRIES].sum()
+    if size != numbers * chunk.type.itemsize:
+        raise DamagedPageError(f"a dictionary of {numbers:,} numbers has {size:,} bytes")
+    return chunk.unpack(chunk.stored, pages)[:size].view(chunk.type)
 
 
-def _body(chunk: ColumnChunk, page: Page) -> tuple[Bytes, ...]:
-    """The bytes of a page, its levels first."""
-    stored = chunk.stored[page.at : page.at + page.stored]
-    if page.levels > 0:
-        return stored[: page.levels], _decompressed(chunk, page, stored[page.levels :])
-    return (_decompressed(chunk, page, stored),)
-
-
-def _decompressed(chunk: ColumnChunk, page: Page, stored: memoryview) -> Bytes:
-    size = page.size - max(0, page.levels)
-    if page.is_compressed:
-        return chunk.decompress(stored, size)
-    if len(stored) != size:
-        raise DamagedPageError(f"a page of {size:,} bytes takes {len(stored):,}")
-    return stored
-
-
-def _joined(chunk: ColumnChunk, pages: Sequence[Page]) -> NDArray[np.uint8]:
-    """Decompressed pages one behind the other, and PADDING up to a whole eight."""
-    bodies = [part for page in pages for part in _body(chunk, page)]
-    padding = PADDING + -sum(page.size for page in pages) % 8
-    return np.frombuffer(b"".join((*bodies, bytes(padding))), dtype=np.uint8)
-
-
-def _read_codes(chunk: ColumnChunk, pages: Sequence[Page], table: Words, words: Words) -> None:
-    bodies = _joined(chunk, pages)
-    told = np.array([(page.size, page.entries, page.levels) for page in pages])
-    told[:, 0] = told[:, 0].cumsum()
-    found = decode_codes(bodies, told, chunk.has_levels, table, words)
+def _read_codes(
+    chunk: ColumnChunk, bodies: NDArray[np.uint8], pages: Table, table: Words, words: Words
+) -> None:
+    found = decode_codes(bodies, pages, chunk.has_levels, table, words)
     if found != FINE:
         raise DamagedPageError(_WRONG[found])
 
 
 def _read_numbers(
-    chunk: ColumnChunk, page: Page, meaning: Meaning, missing: np.int32, words: Words
+    chunk: ColumnChunk,
+    bodies: NDArray[np.uint8],
+    page: NDArray[np.int64],
+    meaning: Meaning,
+    missing: np.int32,
+    words: Words,
 ) -> None:
-    bodies = _joined(chunk, (page,))
-    at, present = read_levels(
-        bodies, 0, page.size, page.entries, page.levels, chunk.has_levels, words
-    )
+    size, entries = int(page[SIZE]), len(words)
+    at, present = read_levels(bodies, 0, size, entries, page[LEVELS], chunk.has_levels, words)
     if at < 0:
         raise DamagedPageError(_WRONG[BAD_LEVELS])
-    if (page.size - at) < present * chunk.type.itemsize:
-        raise DamagedPageError(f"a page of {page.size:,} bytes has no room for {present:,} numbers")
+    if (size - at) < present * chunk.type.itemsize:
+        raise DamagedPageError(f"a page of {size:,} bytes has no room for {present:,} numbers")
     numbers = np.frombuffer(bodies, dtype=chunk.type, count=present, offset=at)
-    if present == page.entries:
+    if present == entries:
         words[:] = meaning(numbers)
         return
     levels = words.copy()
     words[:present] = meaning(numbers)
     spread(levels, missing, words)
+
+
+def _read(file: Any, begin: int, size: int) -> NDArray[np.uint8]:
+    """So many bytes of a file from `begin` on, as far as it has them."""
+    stored = np.empty(size, dtype=np.uint8)
+    file.seek(begin)
+    return frozen(stored[: file.readinto(stored)])

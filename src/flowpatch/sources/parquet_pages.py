@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowpatch.sources.compiled import compiled
-from flowpatch.sources.page_entries import varint
+from flowpatch.sources.compiled import compiled, frozen
+from flowpatch.sources.varint import varint
 
 _FIELDS = 9
 """Fields 1 to 8 of the header, and of each structure in it; 0 stands for the header's own."""
-_BODY = 0
 _KIND, _SIZE, _STORED = 1, 2, 3
 _DATA_1, _DICTIONARY, _DATA_2 = 5 * _FIELDS, 7 * _FIELDS, 8 * _FIELDS
 """Structures in a header: of a data page, a dictionary page, a data page of the second version."""
@@ -30,113 +29,100 @@ _MOST_BYTES = 16
 """Of an entry in a page: 8 of a number, 2 of its level, or 5 of a run that is one code long."""
 _MOST_DICTIONARY = 4_000_000
 
+AT, STORED, SIZE, ENTRIES, LEVELS, IS_CODED, IS_COMPRESSED = range(7)
+"""A page: STORED bytes from byte AT of its chunk, which are SIZE when decompressed.
 
-class Page(NamedTuple):
-    """A page: `stored` bytes from byte `at` of its chunk, which are `size` when decompressed.
-
-    The first `levels` bytes are levels and never compressed; -1 where the levels, if there are
-    any, lie in what is compressed, with their length ahead of them.
-    """
-
-    at: int
-    stored: int
-    size: int
-    entries: int
-    is_coded: bool
-    is_compressed: bool
-    levels: int
+The first LEVELS bytes are levels and never compressed; -1 where the levels, if there are any, lie
+in what is compressed, with their length ahead of them.
+"""
+Table = NDArray[np.int64]
+"""(P, 7) pages, with columns as they are numbered above."""
 
 
 class Pages(NamedTuple):
-    """The pages of a chunk; `dictionary` is None where none has codes."""
+    """The pages of a chunk; `dictionary` has one page, or none where no page has codes."""
 
-    dictionary: Page | None
-    data: list[Page]
+    dictionary: Table
+    data: Table
 
 
 def find_pages(chunk: NDArray[np.uint8], entries: int) -> Pages | None:
     """The pages of a chunk that has so many entries; None where pyarrow must read it."""
-    headers, is_whole = _read_headers(chunk, entries)
-    if not is_whole or not len(headers):
+    pages, has_dictionary, is_known = _find(frozen(chunk), entries)
+    if not is_known:
         return None
-    has_dictionary = headers[0, _KIND] == _DICTIONARY_PAGE
-    data = _data_pages(headers[1:] if has_dictionary else headers, entries)
-    dictionary = _dictionary_page(headers[0]) if has_dictionary else None
-    if data is None or (has_dictionary and dictionary is None):
-        return None
-    if dictionary is None and any(page.is_coded for page in data):
-        return None
-    return Pages(dictionary, data)
-
-
-def _dictionary_page(header: NDArray[np.int64]) -> Page | None:
-    values, encoding = header[_DICTIONARY + _ENTRIES], header[_DICTIONARY + 2]
-    size = header[_SIZE]
-    if encoding not in (_PLAIN, _PLAIN_DICTIONARY) or not 0 <= values <= _MOST_DICTIONARY:
-        return None
-    if not 0 <= size <= 8 * values:
-        return None
-    return Page(int(header[_BODY]), int(header[_STORED]), int(size), int(values), False, True, -1)
-
-
-def _data_pages(headers: NDArray[np.int64], entries: int) -> list[Page] | None:
-    kind, size, stored = headers[:, _KIND], headers[:, _SIZE], headers[:, _STORED]
-    first, second = headers[:, _DATA_1:], headers[:, _DATA_2:]
-    is_second = kind == _DATA_PAGE_2
-    counted = np.where(is_second, second[:, _ENTRIES], first[:, _ENTRIES])
-    encoding = np.where(is_second, second[:, 4], first[:, 2])
-    levels = np.where(is_second, second[:, 5], _NOT_THERE)
-    known = (
-        (is_second | ((kind == _DATA_PAGE) & (first[:, 3] == _RLE)))
-        & np.isin(encoding, (_PLAIN, _PLAIN_DICTIONARY, _RLE_DICTIONARY))
-        # Levels of repetition belong to lists.
-        & (~is_second | ((second[:, 6] == 0) & (levels >= 0)))
-        & (counted >= 0)
-        & (counted <= entries)
-        & (size >= np.maximum(levels, 0))
-        & (stored >= np.maximum(levels, 0))
-        # What says that it is larger than any such page can be gets no memory.
-        & (size <= _MOST_BYTES * (counted + 4))
-    )
-    if not known.all() or counted.sum() != entries:
-        return None
-    columns = (
-        headers[:, _BODY],
-        stored,
-        size,
-        counted,
-        encoding != _PLAIN,
-        ~is_second | (second[:, 7] != 0),
-        levels,
-    )
-    pages = (Page(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
-    return [page for page in pages if page.entries]
+    return Pages(pages[:has_dictionary], pages[has_dictionary:])
 
 
 @compiled
-def _read_headers(chunk: NDArray[np.uint8], entries: int) -> tuple[NDArray[np.int64], bool]:
-    """(P, .) the fields of each page's header, and whether all could be read.
-
-    Field f of the header itself is column f, field f of its structure s is column s * _FIELDS + f;
-    column 0 tells where the page begins.
-    """
-    headers = np.empty((64, _FIELDS * _FIELDS), dtype=np.int64)
-    pages, found, at = 0, 0, 0
+def _find(chunk: NDArray[np.uint8], entries: int) -> tuple[Table, int, bool]:
+    """The dictionary page if there is one, and the data pages, if every one is of a known kind."""
+    pages = np.empty((64, 7), dtype=np.int64)
+    header = np.empty(_FIELDS * _FIELDS, dtype=np.int64)
+    has_dictionary, taken, found, at = 0, 0, 0, 0
     while found < entries:
-        if pages == len(headers):
-            more = np.empty((2 * pages, headers.shape[1]), dtype=np.int64)
-            more[:pages] = headers
-            headers = more
-        header = headers[pages]
         at = _read_header(chunk, at, header)
         if at < 0 or not 0 <= header[_STORED] <= len(chunk) - at:
-            return headers[:pages], False
-        header[_BODY] = at
+            return pages, 0, False
+        if taken == len(pages):
+            more = np.empty((2 * taken, 7), dtype=np.int64)
+            more[:taken] = pages
+            pages = more
+        page = pages[taken]
+        page[AT], page[STORED], page[SIZE] = at, header[_STORED], header[_SIZE]
         at += int(header[_STORED])
-        pages += 1
-        # A page of another kind has neither, and is looked at later.
-        found += max(0, header[_DATA_1 + _ENTRIES], header[_DATA_2 + _ENTRIES])
-    return headers[:pages], True
+        if taken == 0 and header[_KIND] == _DICTIONARY_PAGE:
+            if not _take_dictionary(header, page):
+                return pages, 0, False
+            has_dictionary = 1
+        else:
+            if not _take_data(header, page) or page[ENTRIES] > entries - found:
+                return pages, 0, False
+            if page[IS_CODED] and not has_dictionary:
+                return pages, 0, False
+            if page[ENTRIES] == 0:
+                continue
+            found += page[ENTRIES]
+        taken += 1
+    return pages[:taken], has_dictionary, taken > has_dictionary
+
+
+@compiled
+def _take_dictionary(header: NDArray[np.int64], page: NDArray[np.int64]) -> bool:
+    """What a header says of a dictionary page; whether it is of a known kind."""
+    values, encoding = header[_DICTIONARY + _ENTRIES], header[_DICTIONARY + 2]
+    page[ENTRIES], page[LEVELS], page[IS_CODED], page[IS_COMPRESSED] = values, _NOT_THERE, 0, 1
+    return bool(
+        encoding in (_PLAIN, _PLAIN_DICTIONARY)
+        and 0 <= values <= _MOST_DICTIONARY
+        and 0 <= page[SIZE] <= 8 * values
+    )
+
+
+@compiled
+def _take_data(header: NDArray[np.int64], page: NDArray[np.int64]) -> bool:
+    """What a header says of a data page; whether it is of a known kind."""
+    if header[_KIND] == _DATA_PAGE:
+        entries, encoding = header[_DATA_1 + _ENTRIES], header[_DATA_1 + 2]
+        levels, is_compressed = _NOT_THERE, 1
+        is_known = header[_DATA_1 + 3] == _RLE
+    else:
+        entries, encoding = header[_DATA_2 + _ENTRIES], header[_DATA_2 + 4]
+        levels = header[_DATA_2 + 5]
+        is_compressed = 1 if header[_DATA_2 + 7] != 0 else 0
+        # Levels of repetition belong to lists.
+        is_known = header[_KIND] == _DATA_PAGE_2 and header[_DATA_2 + 6] == 0 and levels >= 0
+    is_coded = encoding in (_PLAIN_DICTIONARY, _RLE_DICTIONARY)
+    page[ENTRIES], page[LEVELS] = entries, levels
+    page[IS_CODED], page[IS_COMPRESSED] = 1 if is_coded else 0, is_compressed
+    return bool(
+        is_known
+        and (is_coded or encoding == _PLAIN)
+        and entries >= 0
+        and min(page[SIZE], page[STORED]) >= max(0, levels)
+        # What says that it is larger than any such page can be gets no memory.
+        and page[SIZE] <= _MOST_BYTES * (entries + 4)
+    )
 
 
 @compiled

@@ -1,0 +1,80 @@
+"""Zstandard's own C library, called from compiled loops: many frames without the interpreter.
+
+Through Python each page of a file costs as much again in calls, and in waiting for other threads.
+"""
+
+import ctypes
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from flowpatch.sources.compiled import compiled
+
+NAMES = ("libzstd.so.1", "libzstd.1.dylib")
+
+
+@cache
+def find_libzstd() -> ctypes.CDLL | None:
+    """The library, if the system has it."""
+    for name in NAMES:
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        library.ZSTD_createDCtx.restype = ctypes.c_void_p
+        library.ZSTD_freeDCtx.argtypes = (ctypes.c_void_p,)
+        return library
+    return None
+
+
+class Context:
+    """What the library needs to decompress, for one thread at a time.
+
+    `function` and `pointer` are what `decompress` takes.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self.function = np.uint64(_address(library.ZSTD_decompressDCtx))
+        self.pointer = np.uint64(library.ZSTD_createDCtx())
+        if not self.pointer:
+            raise MemoryError
+
+    def __del__(self) -> None:
+        self._library.ZSTD_freeDCtx(int(self.pointer))
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+@intrinsic
+def _call(_typing: Any, function: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:  # noqa: ARG001
+    """A C function of five words at an address."""
+    word = ir.IntType(64)
+
+    def call(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(word, [word] * 5).as_pointer()
+        return builder.call(builder.inttoptr(values[0], kind), list(values[1:]))
+
+    return types.uint64(*[types.uint64] * 6), call
+
+
+@compiled
+def decompress(
+    function: np.uint64,
+    context: np.uint64,
+    into: NDArray[np.uint8],
+    stored: NDArray[np.uint8],
+) -> np.uint64:
+    """Whole frames into a place for what they hold; gives how many bytes that was, or a number
+    beyond any size: `ZSTD_decompressDCtx`.
+    """
+    return _call(  # type: ignore[call-arg]
+        function, context, into.ctypes.data, len(into), stored.ctypes.data, len(stored)
+    )
