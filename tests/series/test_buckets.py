@@ -38,7 +38,7 @@ def records(seed: int, count: int, spread: int) -> RecordBlock:
     cuts=st.lists(st.integers(0, 30_000), max_size=3),
     null_value=st.sampled_from([None, 0.0]),
     rule=st.sampled_from(RULES),
-    pool_records=st.sampled_from([1, 12_000, 1_000_000]),
+    pool_words=st.sampled_from([1, 12_000, 1_000_000]),
     day_steps=st.sampled_from([1, 7, STEPS]),
 )
 def test_they_give_what_the_plain_scatter_gives(
@@ -48,7 +48,7 @@ def test_they_give_what_the_plain_scatter_gives(
     cuts: list[int],
     null_value: float | None,
     rule: Aggregate,
-    pool_records: int,
+    pool_words: int,
     day_steps: int,
 ) -> None:
     block = records(seed, count, spread)
@@ -58,7 +58,7 @@ def test_they_give_what_the_plain_scatter_gives(
 
     null = np.float32(np.nan if null_value is None else null_value)
     many = Scatter(STEPS, NODES, rule, null_value, day_steps=day_steps, many=True)
-    many._buckets = Buckets((STEPS, NODES), day_steps, rule, null, pool_records=pool_records)
+    many._buckets = Buckets((STEPS, NODES), day_steps, rule, null, pool_words=pool_words)
     for first, stop in pairwise([0, *sorted(min(cut, count) for cut in cuts), count]):
         many.add(
             RecordBlock(block.step[first:stop], block.node[first:stop], block.value[first:stop])
@@ -91,4 +91,4 @@ def test_a_sum_beyond_float32_is_an_error() -> None:
 
 
 def test_pages_do_not_meet_in_the_same_lines_of_a_cache() -> None:
-    assert buckets.RECORDS & (buckets.RECORDS - 1)
+    assert buckets.WORDS & (buckets.WORDS - 1)

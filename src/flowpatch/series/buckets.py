@@ -1,8 +1,11 @@
 """Records sorted into buckets of neighbouring cells, then reduced bucket by bucket, compiled.
 
     record -> bucket 0 | page page page        a bucket: CELLS cells whose sums fit a core's cache
-              bucket 1 | page                  a page:   RECORDS records, (offset of cell, value)
+              bucket 1 | page                  a page:   WORDS words of 4 bytes
               ...
+
+    record    offset of cell, 0, upper half of the value      16 + 1 + 15 bits: most are so
+              offset of cell, 1, unused | the value           where that would lose something
 
 Adding a record straight to its cell is a miss of every cache where records come shuffled; writing
 it behind the last one of its bucket is not. The pages are a pool of fixed size: when it is full,
@@ -23,11 +26,15 @@ from flowpatch.sources.contract import UNKNOWN_NODE, RecordBlock
 
 BUCKET_BITS = 16
 CELLS = 2**BUCKET_BITS
-RECORDS = 2048 + 32
+WORDS = 4096 + 64
 """Of a page. A power of two would bring the ends of all buckets, which fill alike, to the same few
 lines of a cache."""
-POOL_RECORDS = 40_000_000
-"""Records held before they are reduced: 8 bytes each, and no memory until they come."""
+POOL_WORDS = 80_000_000
+"""Held before they are reduced: one a record, or two, and no memory until they come."""
+_LONG = 2**15
+"""The bit of a record's first word that says that the value is in a second one."""
+_LOWER = 2**16 - 1
+"""Bits of a value for which a short record has no room; its sign has the place of _LONG."""
 
 _READ, _USED, _UNKNOWN, _WITHOUT_PLACE, _NO_NUMBER, _NULL = range(len(COUNTED_BY_DAY))
 _MEAN, _SUM, _MAX = 0, 1, 2
@@ -35,10 +42,18 @@ _RULES: Mapping[Aggregate, int] = {"mean": _MEAN, "sum": _SUM, "max": _MAX}
 """The rules that are carried out here: `last` needs an order."""
 
 
+_END, _FULL = 0, 1
+"""Of the last page of a bucket: where its words end, and from where on it has no room for two."""
+
+_Pages = tuple[NDArray[np.uint32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]
+"""All words; of each page the one before it in its bucket, and where its words end; of some threads
+each bucket's last page."""
+
+
 class Buckets:
     """(S, N) cells under one rule, stretch after stretch, filled by several threads at a time.
 
-    Each thread, told by its number, has pages of its own; together they hold `pool_records`.
+    Each thread, told by its number, has pages of its own; together they hold `pool_words`.
     """
 
     def __init__(
@@ -48,18 +63,19 @@ class Buckets:
         aggregate: Aggregate,
         null_value: np.float32,
         threads: int = 1,
-        pool_records: int = POOL_RECORDS,
+        pool_words: int = POOL_WORDS,
     ) -> None:
         self._rule, self._null_value = _RULES[aggregate], null_value
         self._cells, self._nodes = shape[0] * shape[1], shape[1]
         self._day_of_step = np.arange(shape[0]) // day_steps
         buckets = -(-self._cells // CELLS)
-        self._own_pages = buckets + max(1, pool_records // threads // RECORDS)
-        # Offset and bits of the value in one word: one line of the cache a bucket, not two.
-        self._pool = np.empty(threads * self._own_pages * RECORDS, dtype="<i8")
+        self._own_pages = buckets + max(1, pool_words // threads // WORDS)
+        # Whatever a record takes lies side by side: one line of the cache a bucket, not two.
+        # One more, as the word behind a record is looked at whether it belongs to it or not.
+        self._pool = np.empty(threads * self._own_pages * WORDS + 1, dtype=np.uint32)
         self._before = np.empty(threads * self._own_pages, dtype=np.int32)
-        self._page = np.empty((threads, buckets), dtype=np.int32)
-        self._end = np.empty((threads, buckets), dtype=np.int64)
+        self._stop = np.empty(threads * self._own_pages, dtype=np.int64)
+        self._open = np.empty((threads, buckets, 2), dtype=np.int64)
         self._taken = np.empty((threads, 1), dtype=np.int64)
         days = -(-shape[0] // day_steps)
         self._counted = np.zeros((threads, days, len(COUNTED_BY_DAY)), dtype=np.int64)
@@ -84,8 +100,8 @@ class Buckets:
                 self._null_value,
                 self._pool,
                 self._before,
-                self._page[thread],
-                self._end[thread],
+                self._stop,
+                self._open[thread].ravel(),
                 self._taken[thread],
                 (thread + 1) * self._own_pages,
                 self._day_of_step,
@@ -106,7 +122,7 @@ class Buckets:
 
         The values stand until the next stretch is finished, which takes their memory.
         """
-        threads, buckets = self._page.shape
+        threads, buckets = self._open.shape[:2]
         if self._partial is not None:
             for thread in range(threads):
                 self._keep_partial(thread)
@@ -115,8 +131,9 @@ class Buckets:
         borders = np.linspace(0, buckets, threads + 1).astype(int).tolist()
 
         def reduce(first: int, stop: int) -> float:
-            pages = self._pool, self._pool.view("<f4"), self._before, self._page, self._end
-            return _reduce(*pages, first, stop, self._rule, cells, totals, counts, values)
+            return _reduce(
+                *self._pages(slice(None)), first, stop, self._rule, cells, totals, counts, values
+            )
 
         with ThreadPoolExecutor(threads) as reducing:
             largest = max(reducing.map(reduce, borders[:-1], borders[1:]))
@@ -127,22 +144,22 @@ class Buckets:
         return values, largest
 
     def _begin(self, thread: int) -> None:
-        first, buckets = thread * self._own_pages, self._page.shape[1]
-        self._page[thread] = first + np.arange(buckets)
-        self._end[thread] = self._page[thread].astype(np.int64) * RECORDS
+        first, buckets = thread * self._own_pages, self._open.shape[1]
+        self._open[thread, :, _END] = WORDS * (first + np.arange(buckets))
+        self._open[thread, :, _FULL] = self._open[thread, :, _END] + WORDS - 1
         self._before[first : first + buckets] = -1
         self._taken[thread] = first + buckets
+
+    def _pages(self, threads: slice) -> "_Pages":
+        return self._pool, self._before, self._stop, self._open[threads]
 
     def _keep_partial(self, thread: int) -> None:
         """Empties a thread's pages into sums and counts, to which later ones are added."""
         with self._partial_lock:
             if self._partial is None:
                 self._partial = np.zeros(self._cells), np.zeros(self._cells, dtype=np.int32)
-            own = slice(thread, thread + 1)
-            pages = self._before, self._page[own], self._end[own]
-            _gather(
-                self._pool, self._pool.view("<f4"), *pages, self._rule, self._cells, *self._partial
-            )
+            pages = self._pages(slice(thread, thread + 1))
+            _gather(*pages, self._rule, self._cells, *self._partial)
         self._begin(thread)
 
 
@@ -155,113 +172,123 @@ def _place(
     first: int,
     nodes: int,
     null_value: np.float32,
-    pool: NDArray[np.int64],
+    pool: NDArray[np.uint32],
     before: NDArray[np.int32],
-    page: NDArray[np.int32],
-    end: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    last: NDArray[np.int64],
     taken: NDArray[np.int64],
     pages: int,
     day_of_step: NDArray[np.int64],
     counted: NDArray[np.int64],
 ) -> int:
     """Records from `first` on, until `pages` are taken; returns where it stopped."""
-    used = 0
-    stop = len(step)
+    step, node, value, bits = step[first:], node[first:], value[first:], bits[first:]
+    stop, left_out = len(step), 0
     one_day = len(counted) == 1
-    for i in range(first, len(step)):
-        if node[i] < 0:
-            cause = _UNKNOWN if node[i] == UNKNOWN_NODE else _WITHOUT_PLACE
-            counted[day_of_step[step[i]], cause] += 1
-            continue
-        if np.isnan(value[i]):
-            counted[day_of_step[step[i]], _NO_NUMBER] += 1
-            continue
-        if value[i] == null_value:
-            counted[day_of_step[step[i]], _NULL] += 1
+    for i in range(len(step)):
+        if node[i] < 0 or np.isnan(value[i]) or value[i] == null_value:
+            left_out += 1
+            counted[day_of_step[step[i]], _cause(node[i], value[i])] += 1
             continue
         cell = step[i] * nodes + node[i]
         # Unsigned: an index that may be negative is tested for that.
-        bucket = np.uint64(cell) >> np.uint64(BUCKET_BITS)
-        at = end[bucket]
-        pool[np.uint64(at)] = ((cell & (CELLS - 1)) << 32) | np.int64(bits[i])
-        end[bucket] = at + 1
-        if one_day:
-            used += 1
-        else:
+        bucket = np.uint64(2) * (np.uint64(cell) >> np.uint64(BUCKET_BITS))
+        full = bucket + np.uint64(1)
+        at, whole = np.uint64(last[bucket]), np.int64(bits[i])
+        word = ((cell & (CELLS - 1)) << 16) | (whole >> 16) | (_LONG * ((whole & _LOWER) != 0))
+        pool[at] = word
+        end = np.int64(at) + 1
+        if word & _LONG:
+            pool[at + np.uint64(1)] = whole
+            end += 1
+        last[bucket] = end
+        if not one_day:
             counted[day_of_step[step[i]], _USED] += 1
-        if at + 1 == (page[bucket] + 1) * RECORDS:
+        if end >= last[full]:
             # The next page is taken as soon as one is full, so that a record needs one look.
             if taken[0] == pages:
                 stop = i + 1
                 break
-            before[taken[0]] = page[bucket]
-            page[bucket] = taken[0]
-            end[bucket] = taken[0] * RECORDS
+            page = last[full] // WORDS
+            stops[page] = end
+            before[taken[0]] = page
+            last[bucket] = WORDS * taken[0]
+            last[full] = WORDS * taken[0] + WORDS - 1
             taken[0] += 1
-    counted[0, _USED] += used
+    if one_day:
+        counted[0, _USED] += stop - left_out
     counted[:, _READ] = counted[:, _USED:].sum(axis=1)
-    return stop
+    return first + stop
+
+
+@compiled
+def _cause(node: int, value: float) -> int:
+    """Why a record is left out."""
+    if node < 0:
+        return _UNKNOWN if node == UNKNOWN_NODE else _WITHOUT_PLACE
+    return _NO_NUMBER if np.isnan(value) else _NULL
 
 
 @compiled
 def _gather_bucket(
-    pool: NDArray[np.int64],
-    values: NDArray[np.float32],
+    pool: NDArray[np.uint32],
     before: NDArray[np.int32],
-    pages: NDArray[np.int32],
-    ends: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    last: NDArray[np.int64],
     bucket: int,
     rule: int,
     total: NDArray[np.float64],
     count: NDArray[np.int32],
 ) -> None:
     """One bucket's records into the sums, or largest values, and the counts of its cells."""
-    for thread in range(len(pages)):
-        page, stop = pages[thread, bucket], ends[thread, bucket]
+    for thread in range(len(last)):
+        page, stop = last[thread, bucket, _FULL] // WORDS, last[thread, bucket, _END]
         while page >= 0:
-            first = page * RECORDS
-            if rule == _MAX:
-                for i in range(first, stop):
-                    cell = np.uint64(pool[i]) >> np.uint64(32)
-                    if count[cell] == 0 or values[2 * i] > total[cell]:
-                        total[cell] = values[2 * i]
-                    count[cell] += 1
-            else:
-                for i in range(first, stop):
-                    cell = np.uint64(pool[i]) >> np.uint64(32)
-                    total[cell] += values[2 * i]
-                    count[cell] += 1
+            at = page * WORDS
+            while at < stop:
+                word = np.int64(pool[np.uint64(at)])
+                cell = np.uint64(word >> 16)
+                if word & _LONG:
+                    bits = np.int64(pool[np.uint64(at + 1)])
+                    at += 2
+                else:
+                    bits = word << 16
+                    at += 1
+                value = np.uint32(bits).view(np.float32)
+                if rule != _MAX:
+                    total[cell] += value
+                elif count[cell] == 0 or value > total[cell]:
+                    total[cell] = value
+                count[cell] += 1
             page = before[page]
-            stop = (page + 1) * RECORDS
+            stop = stops[page]
 
 
 @compiled
 def _gather(
-    pool: NDArray[np.int64],
-    values: NDArray[np.float32],
+    pool: NDArray[np.uint32],
     before: NDArray[np.int32],
-    pages: NDArray[np.int32],
-    ends: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    last: NDArray[np.int64],
     rule: int,
     cells: int,
     totals: NDArray[np.float64],
     counts: NDArray[np.int32],
 ) -> None:
     """Every bucket's records into the sums and counts of all cells."""
-    for bucket in range(pages.shape[1]):
+    for bucket in range(last.shape[1]):
         begin = bucket * CELLS
         stop = min(begin + CELLS, cells)
         total, count = totals[begin:stop], counts[begin:stop]
-        _gather_bucket(pool, values, before, pages, ends, bucket, rule, total, count)
+        _gather_bucket(pool, before, stops, last, bucket, rule, total, count)
 
 
 @compiled
 def _reduce(
-    pool: NDArray[np.int64],
-    values: NDArray[np.float32],
+    pool: NDArray[np.uint32],
     before: NDArray[np.int32],
-    pages: NDArray[np.int32],
-    ends: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    last: NDArray[np.int64],
     first_bucket: int,
     stop_bucket: int,
     rule: int,
@@ -289,7 +316,7 @@ def _reduce(
             total, count = own_total[:size], own_count[:size]
             total[:] = 0.0
             count[:] = 0
-            _gather_bucket(pool, values, before, pages, ends, bucket, rule, total, count)
+            _gather_bucket(pool, before, stops, last, bucket, rule, total, count)
         out = result[begin : begin + size]
         infinite = 0
         for i in range(size):
