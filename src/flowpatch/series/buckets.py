@@ -15,6 +15,7 @@ what lies in it is reduced to sums and counts, and gathering goes on.
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,7 @@ class Buckets:
 
 @compiled
 def _place(
-    step: NDArray[np.int64],
+    step: NDArray[np.signedinteger[Any]],
     node: NDArray[np.int32],
     value: NDArray[np.float32],
     bits: NDArray[np.uint32],

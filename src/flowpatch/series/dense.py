@@ -182,7 +182,7 @@ class Scatter:
         self._plain.add_cells(cell, block.value[chosen], block.used[chosen])
         return int(records.sum())
 
-    def _add_records(self, block: RecordBlock, day: NDArray[np.int64]) -> int:
+    def _add_records(self, block: RecordBlock, day: NDArray[np.signedinteger[Any]]) -> int:
         known = block.node >= 0
         number = ~np.isnan(block.value)
         null = block.value == self._null_value
@@ -198,12 +198,12 @@ class Scatter:
         )
         # A whole block is the usual case, and a slice costs it no copy.
         chosen = slice(None) if placed.all() else placed
-        cell = block.step[chosen] * self._shape[1] + block.node[chosen]
+        cell = block.step[chosen].astype(np.int64) * self._shape[1] + block.node[chosen]
         instant_ms = None if block.instant_ms is None else block.instant_ms[chosen]
         self._plain.add(cell, block.value[chosen], instant_ms)
         return len(placed)
 
-    def _count(self, day: NDArray[np.int64], **records: NDArray[Any]) -> None:
+    def _count(self, day: NDArray[np.signedinteger[Any]], **records: NDArray[Any]) -> None:
         """Adds, for each cause, the (K,) records of each entry to those of its (K,) day."""
         for cause, number in records.items():
             column = self._counts[:, COUNTED_BY_DAY.index(cause)]

@@ -165,7 +165,7 @@ class RecordBlock:
     `instant_ms` is the wall-clock instant, given only where the aggregate needs an order.
     """
 
-    step: NDArray[np.int64]
+    step: NDArray[np.signedinteger[Any]]
     node: NDArray[np.int32]
     value: NDArray[np.float32]
     instant_ms: NDArray[np.int64] | None = None

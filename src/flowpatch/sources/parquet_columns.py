@@ -41,10 +41,9 @@ from flowpatch.sources.parquet_pages import (
 Meaning = Callable[[NDArray[Any]], Words]
 """What each number of a column stands for."""
 
-TOGETHER_ENTRIES = 100_000
-"""Of pages that are decoded in one go: enough to repay it, few enough for a core's cache."""
-UNPACKED_ENTRIES = 2_000_000
-"""Of pages that are decompressed in one go, which leaves the interpreter to other threads."""
+TOGETHER_ENTRIES = 200_000
+"""Of pages that are decoded in one go: enough to repay what calls cost, and waiting for threads
+that call as well; few enough for a core's cache."""
 
 _WRONG = {
     BAD_LEVELS: "the levels of a page go beyond it",

@@ -64,7 +64,7 @@ def day_rows(
     day, count = np.unique(block.step, return_counts=True)
     rows[:, 0] = (instant_s - (first_day + block.step) * DAY_S)[order]
     rows[:, 1], rows[:, 2] = block.node[order], value.view(np.int32)[order]
-    return DayRows(rows, first_day + day, count, first_s, last_s)
+    return DayRows(rows, (first_day + day).astype(np.int64), count, first_s, last_s)
 
 
 class PutAside:

@@ -32,8 +32,8 @@ from flowpatch.time_axis import TimeAxis
 
 MOST_RECORDS = 4_000_000
 """Of a row group that is read whole: 16 bytes each, and one is held by every thread."""
-BLOCK_RECORDS = 100_000
-"""Of one block: few enough to be worked on in a core's cache."""
+BLOCK_RECORDS = 200_000
+"""Of one block, see `TOGETHER_ENTRIES`."""
 TICKS_A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 _NO_INSTANT = np.iinfo(np.int64).min
@@ -194,7 +194,7 @@ def _inside(step: Words, node: NDArray[np.int32], value: NDArray[np.float32]) ->
     if step.min(initial=0) == OUTSIDE:
         inside = step != OUTSIDE
         step, node, value = step[inside], node[inside], value[inside]
-    return RecordBlock(step.astype(np.int64), node, value)
+    return RecordBlock(step, node, value)
 
 
 def find_row_groups(files: Listing, columns: RecordColumns) -> RowGroups | None:

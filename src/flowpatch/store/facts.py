@@ -4,6 +4,7 @@ Whoever has the values finds it, in this process or another; blocks are joined i
 (`ledger.py`, `series/quality.py`).
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +57,15 @@ class BlockFacts:
 
         `counts` are the records of each of those days, by default one for each value.
         """
-        found = BlockFindings.of(axis, first_step, values)
-        moments = StepMoments.empty(len(values))
-        moments.set(0, values)
         a_day = axis.steps_a_day
-        hashes = [hash_values(values[i : i + a_day]) for i in range(0, len(values), a_day)]
+        days = [values[i : i + a_day] for i in range(0, len(values), a_day)]
+        with ThreadPoolExecutor(1, "hashing") as beside:
+            # As long as all the rest takes, on another core.
+            hashed = beside.submit(lambda: [hash_values(day) for day in days])
+            found = BlockFindings.of(axis, first_step, values)
+            moments = StepMoments.empty(len(values))
+            moments.set(0, values)
+            hashes = hashed.result()
         if counts is None:
             counts = _one_each(found.findings.observed_at.reshape(len(hashes), a_day))
         return cls(first_step // a_day, found, moments, hashes, counts)
