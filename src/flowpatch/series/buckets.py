@@ -80,7 +80,7 @@ class Buckets:
         self._taken = np.empty((threads, 1), dtype=np.int64)
         days = -(-shape[0] // day_steps)
         self._counted = np.zeros((threads, days, len(COUNTED_BY_DAY)), dtype=np.int64)
-        self._partial: tuple[NDArray[np.float64], NDArray[np.int32]] | None = None
+        self._partial: NDArray[np.float64] | None = None
         self._partial_lock = Lock()
         self._values = np.empty(self._cells, dtype=np.float32)
         for thread in range(threads):
@@ -127,14 +127,13 @@ class Buckets:
         if self._partial is not None:
             for thread in range(threads):
                 self._keep_partial(thread)
-        totals, counts = self._partial or (np.empty(0), np.empty(0, dtype=np.int32))
+        partial = np.empty(0) if self._partial is None else self._partial
         values = self._values[:cells]
         borders = np.linspace(0, buckets, threads + 1).astype(int).tolist()
 
         def reduce(first: int, stop: int) -> float:
-            return _reduce(
-                *self._pages(slice(None)), first, stop, self._rule, cells, totals, counts, values
-            )
+            pages = self._pages(slice(None))
+            return _reduce(*pages, first, stop, self._rule, cells, partial, values)
 
         with ThreadPoolExecutor(threads) as reducing:
             largest = max(reducing.map(reduce, borders[:-1], borders[1:]))
@@ -158,9 +157,9 @@ class Buckets:
         """Empties a thread's pages into sums and counts, to which later ones are added."""
         with self._partial_lock:
             if self._partial is None:
-                self._partial = np.zeros(self._cells), np.zeros(self._cells, dtype=np.int32)
+                self._partial = np.zeros(2 * self._cells)
             pages = self._pages(slice(thread, thread + 1))
-            _gather(*pages, self._rule, self._cells, *self._partial)
+            _gather(*pages, self._rule, self._cells, self._partial)
         self._begin(thread)
 
 
@@ -238,17 +237,19 @@ def _gather_bucket(
     last: NDArray[np.int64],
     bucket: int,
     rule: int,
-    total: NDArray[np.float64],
-    count: NDArray[np.int32],
+    sums: NDArray[np.float64],
 ) -> None:
-    """One bucket's records into the sums, or largest values, and the counts of its cells."""
+    """One bucket's records into `sums`: of each cell the sum, or largest value, and the count, side
+    by side in one line of the cache.
+    """
     for thread in range(len(last)):
         page, stop = last[thread, bucket, _FULL] // WORDS, last[thread, bucket, _END]
         while page >= 0:
             at = page * WORDS
             while at < stop:
                 word = np.int64(pool[np.uint64(at)])
-                cell = np.uint64(word >> 16)
+                total = np.uint64(2 * (word >> 16))
+                count = total + np.uint64(1)
                 if word & _LONG:
                     bits = np.int64(pool[np.uint64(at + 1)])
                     at += 2
@@ -257,10 +258,10 @@ def _gather_bucket(
                     at += 1
                 value = np.uint32(bits).view(np.float32)
                 if rule != _MAX:
-                    total[cell] += value
-                elif count[cell] == 0 or value > total[cell]:
-                    total[cell] = value
-                count[cell] += 1
+                    sums[total] += value
+                elif sums[count] == 0 or value > sums[total]:
+                    sums[total] = value
+                sums[count] += 1
             page = before[page]
             stop = stops[page]
 
@@ -273,15 +274,13 @@ def _gather(
     last: NDArray[np.int64],
     rule: int,
     cells: int,
-    totals: NDArray[np.float64],
-    counts: NDArray[np.int32],
+    sums: NDArray[np.float64],
 ) -> None:
     """Every bucket's records into the sums and counts of all cells."""
     for bucket in range(last.shape[1]):
         begin = bucket * CELLS
         stop = min(begin + CELLS, cells)
-        total, count = totals[begin:stop], counts[begin:stop]
-        _gather_bucket(pool, before, stops, last, bucket, rule, total, count)
+        _gather_bucket(pool, before, stops, last, bucket, rule, sums[2 * begin : 2 * stop])
 
 
 @compiled
@@ -294,8 +293,7 @@ def _reduce(
     stop_bucket: int,
     rule: int,
     cells: int,
-    totals: NDArray[np.float64],
-    counts: NDArray[np.int32],
+    partial: NDArray[np.float64],
     result: NDArray[np.float32],
 ) -> float:
     """The values of some buckets' cells into `result`: from the pages, or from sums and counts
@@ -303,21 +301,20 @@ def _reduce(
 
     Returns the largest size where any is beyond float32, else 0.
     """
-    own_total = np.empty(CELLS)
-    own_count = np.empty(CELLS, dtype=np.int32)
+    own = np.empty(2 * CELLS)
     largest = 0.0
     for bucket in range(first_bucket, stop_bucket):
         begin = bucket * CELLS
         size = min(CELLS, cells - begin)
         if size <= 0:
             break
-        if len(totals):
-            total, count = totals[begin : begin + size], counts[begin : begin + size]
+        if len(partial):
+            sums = partial[2 * begin : 2 * (begin + size)]
         else:
-            total, count = own_total[:size], own_count[:size]
-            total[:] = 0.0
-            count[:] = 0
-            _gather_bucket(pool, before, stops, last, bucket, rule, total, count)
+            sums = own[: 2 * size]
+            sums[:] = 0.0
+            _gather_bucket(pool, before, stops, last, bucket, rule, sums)
+        total, count = sums[::2], sums[1::2]
         out = result[begin : begin + size]
         infinite = 0
         for i in range(size):

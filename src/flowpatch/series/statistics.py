@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowpatch.errors import PeriodError
-from flowpatch.series.filling import filled
-from flowpatch.series.row_blocks import flags_of_rows, row_blocks
+from flowpatch.series.filling import count_observed, shifted
+from flowpatch.series.row_blocks import row_blocks
 
 Scaled = TypeVar("Scaled")
 
@@ -66,10 +66,10 @@ class StepMoments:
 
     def _set_rows(self, first_step: int, values: NDArray[np.float32]) -> None:
         rows = slice(first_step, first_step + len(values))
-        missing = np.isnan(values)
-        count = values.shape[1] - flags_of_rows(missing)
-        mean = filled(values, missing, 0).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
-        deviation = filled(values - mean[:, None].astype(np.float32), missing, 0)
+        count = count_observed(values)
+        observed = shifted(values, np.zeros(len(values), dtype=np.float32), 0)
+        mean = observed.sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+        deviation = shifted(values, -mean.astype(np.float32), 0)
         # The mean above was rounded to float32 before it was subtracted: shift M2 to the true one.
         offset = mean.astype(np.float32) - mean
         squares = np.einsum("tn,tn->t", deviation, deviation, dtype=np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-from flowpatch.series.filling import filled
+from flowpatch.series.filling import shifted
 from flowpatch.time_axis import TimeAxis
 
 ATTRIBUTE = "flowpatch"
@@ -84,6 +84,6 @@ def hash_values(values: NDArray[np.float32]) -> str:
     for first in range(0, len(values), rows):
         part = np.asarray(values[first : first + rows], dtype="<f4", order="C")
         # Adding zero makes -0 a 0.
-        canonical = filled(part + np.float32(0), np.isnan(part), np.nan)
+        canonical = shifted(part, np.zeros(len(part), dtype=np.float32), np.nan)
         digest.update(canonical.data)
     return digest.hexdigest()
