@@ -6,6 +6,7 @@ Through Python each page of a file costs as much again in calls, and in waiting 
 import ctypes
 from functools import cache
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from llvmlite import ir
@@ -39,18 +40,12 @@ class Context:
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._library = library
-        self.function = np.uint64(_address(library.ZSTD_decompressDCtx))
-        self.pointer = np.uint64(library.ZSTD_createDCtx())
-        if not self.pointer:
+        pointer = library.ZSTD_createDCtx()
+        if not pointer:
             raise MemoryError
-
-    def __del__(self) -> None:
-        self._library.ZSTD_freeDCtx(int(self.pointer))
-
-
-def _address(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+        finalize(self, library.ZSTD_freeDCtx, pointer)
+        function = ctypes.cast(library.ZSTD_decompressDCtx, ctypes.c_void_p)
+        self.function, self.pointer = np.uint64(function.value or 0), np.uint64(pointer)
 
 
 @intrinsic
