@@ -19,7 +19,7 @@ def tokens(*shape: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
 
 def plain(query: Tensor, key: Tensor, value: Tensor, across: bool, kept: Tensor | None) -> Tensor:
-    """Softmax of all products, one sequence at a time; `kept` scales each weight, or drops it."""
+    """Softmax of all products, one sequence at a time; `kept` keeps each weight, or drops it."""
     if across:
         query, key, value = (x.transpose(-3, -2) for x in (query, key, value))
     shape = query.shape
@@ -64,7 +64,7 @@ def test_a_dropped_weight_takes_no_part_forwards_or_backwards(
     torch.manual_seed(7)
     shape = torch.Size([2 * 5, 4, 4] if across else [2 * 4, 5, 5])
     mask = KeepMask.draw(shape, 0.4)
-    kept = (mask.words.bool() * mask.scale).to(dtype)
+    kept = mask.words.to(dtype)
     assert 0 < (kept == 0).sum() < kept.numel()
     check(fast, plain(*inputs, across, kept), inputs, tolerance)
 

@@ -118,6 +118,30 @@ def test_dropout_acts_in_training_only(layer: type[nn.Module]) -> None:
     assert not torch.equal(with_dropout(x, **flags), with_dropout(x, **flags))
 
 
+@pytest.mark.parametrize("probability", [0.2, 0.5])
+@pytest.mark.parametrize("layer", [Attention, MLP])
+def test_what_dropout_keeps_is_scaled_by_the_maps_around_it(
+    layer: type[nn.Module], probability: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x = seeded(layer, probability), normal(1, 3, 4, DIMS)
+    flags = inside(module)
+    expected = plain_dropout_everywhere(module, x, 1 / (1 - probability))
+    # Everything is kept, and scaled all the same.
+    monkeypatch.setattr("flowpatch.model.layers.drop", lambda x, _: x)
+    monkeypatch.setattr("flowpatch.model.attention.KeepMask.apply", lambda _, x: x)
+    torch.testing.assert_close(module(x, **flags), expected, rtol=1e-4, atol=1e-4)
+
+
+def plain_dropout_everywhere(module: nn.Module, x: Tensor, scale: float) -> Tensor:
+    """The layer where every dropout keeps and scales everything."""
+    if isinstance(module, MLP):
+        hidden = nn.functional.gelu(module.fc1(x)) * scale
+        return module.fc2(hidden) * scale
+    query, key, value = module.qkv(x).chunk(3, dim=-1)
+    weights = (query @ key.mT / math.sqrt(DIMS)).softmax(dim=-1) * scale
+    return module.proj(weights @ value) * scale
+
+
 def test_dropout_is_after_attention_weights_and_projection_and_both_mlp_maps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -126,12 +150,32 @@ def test_dropout_is_after_attention_weights_and_projection_and_both_mlp_maps(
     for layer in (seeded(Attention, 0.9), seeded(MLP, 0.9)):
         assert (layer(x, **inside(layer)) == 0).float().mean() > 0.8
     mlp, seen = seeded(MLP, 0.9), []
-    monkeypatch.setattr("flowpatch.model.layers.dropout", lambda x, p: seen.append(x) or x)
+    monkeypatch.setattr("flowpatch.model.layers.drop", lambda x, p: seen.append(x) or x)
     mlp(x)
     hidden, out = seen
     torch.testing.assert_close(hidden, nn.functional.gelu(mlp.fc1(x)))
-    torch.testing.assert_close(out, mlp.fc2(hidden))
+    torch.testing.assert_close(out, mlp.fc2(10 * hidden) * 10, rtol=1e-3, atol=1e-3)
     attention = seeded(Attention, 0.9)
-    monkeypatch.setattr("flowpatch.model.layers.dropout", lambda x, *_: x)
+    monkeypatch.setattr("flowpatch.model.layers.drop", lambda x, *_: x)
     dropped, whole = attention(x, across=False), attention.eval()(x, across=False)
     assert not torch.allclose(dropped, whole)
+
+
+def test_a_norm_with_any_weight_and_bias_is_part_of_the_maps_behind_it() -> None:
+    block, x_PSD = Block(DIMS, 0.0), normal(3, 4, DIMS)
+    for norm in (block.snorm1, block.snorm2, block.nnorm1, block.nnorm2):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    inside_PSD = x_PSD + all_plain(block.sattn, block.snorm1(x_PSD)[None], across=False)[0]
+    inside_PSD = inside_PSD + plain_mlp(block.smlp, block.snorm2(inside_PSD))
+    expected = inside_PSD + all_plain(block.nattn, block.nnorm1(inside_PSD)[None], across=True)[0]
+    expected = expected + plain_mlp(block.nmlp, block.nnorm2(expected))
+    direction = normal(3, 4, DIMS)
+    parameters = dict(block.named_parameters())
+    torch.testing.assert_close(block(x_PSD), expected, rtol=1e-4, atol=1e-5)
+    found, wanted = (
+        torch.autograd.grad(out, list(parameters.values()), direction)
+        for out in (block(x_PSD), expected)
+    )
+    for name, one, other in zip(parameters, found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=name)

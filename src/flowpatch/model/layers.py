@@ -2,11 +2,13 @@
 
 A layer holds float32 parameters under their published names, so that published weights load as
 they are. What computes is the layer made ready for a precision by `ready`: its weights cast, and
-joined where that saves work. A forecast makes each layer ready once, however many groups of
-windows go through it.
+joined where that saves work, as passes over tokens cost much and products of weights little. So
+the weight and the bias of a norm are part of the maps behind it, and what dropout keeps is scaled
+by the maps around it. A forecast makes each layer ready once, however many groups of windows go
+through it.
 
-Shape suffixes: P spatial patches, S slots of a patch, D width; L any sequence of tokens, ... any
-leading dimensions.
+Shape suffixes: A layers that are alike; P spatial patches, S slots of a patch, D width; L any
+sequence of tokens, ... any leading dimensions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowpatch.model.attention import attend
-from flowpatch.model.dropout import dropout
+from flowpatch.model.dropout import drop, scale_of_kept
 
 
 class LinearMap(NamedTuple):
@@ -31,16 +33,11 @@ class LinearMap(NamedTuple):
         return F.linear(x_D, self.weight, self.bias)
 
 
-class Norm(NamedTuple):
-    """Layer normalisation over the last dimension."""
+class Affine(NamedTuple):
+    """What (A,) norms do behind the norm itself: (A, D) factors, and what is added."""
 
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-    def __call__(self, x_D: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        return F.layer_norm(x_D, self.weight.shape, self.weight, self.bias, self.eps)
+    factor: Tensor
+    added: Tensor
 
 
 class Attention(nn.Module):
@@ -71,18 +68,18 @@ class Attention(nn.Module):
 
 
 class ReadyAttention(NamedTuple):
-    """An attention's joined maps in one precision."""
+    """An attention's joined maps in one precision; without dropout the value has the bias."""
 
     to_query: LinearMap
     to_value: LinearMap
-    bias: Tensor
+    bias: Tensor | None
     dropout: float
 
     def __call__(self, x_PSD: Tensor, across: bool) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D), along S, or `across` P."""
         query_PSD, value_PSD = self.to_query(x_PSD), self.to_value(x_PSD)
         mixed_PSD = attend(query_PSD, x_PSD, value_PSD, across, self.dropout)
-        return dropout(mixed_PSD + self.bias, self.dropout)
+        return mixed_PSD if self.bias is None else drop(mixed_PSD + self.bias, self.dropout)
 
 
 class MLP(nn.Module):
@@ -112,8 +109,8 @@ class ReadyMLP(NamedTuple):
 
     def __call__(self, x_LD: Tensor) -> Tensor:
         """(..., L, D) -> (..., L, D)."""
-        hidden_LD = dropout(F.gelu(self.fc1(x_LD)), self.dropout)
-        return dropout(self.fc2(hidden_LD), self.dropout)
+        hidden_LD = drop(F.gelu(self.fc1(x_LD)), self.dropout)
+        return drop(self.fc2(hidden_LD), self.dropout)
 
 
 class Block(nn.Module):
@@ -146,16 +143,25 @@ class Block(nn.Module):
 class ReadyHalf(NamedTuple):
     """Attention along S, or `across` P, and an MLP, each behind a norm and beside a residual."""
 
-    attention_norm: Norm
     attention: ReadyAttention
-    mlp_norm: Norm
     mlp: ReadyMLP
     across: bool
+    eps: float
 
     def __call__(self, x_PSD: Tensor) -> Tensor:
         """(..., P, S, D) -> (..., P, S, D)."""
-        x_PSD = x_PSD + self.attention(self.attention_norm(x_PSD), self.across)
-        return x_PSD + self.mlp(self.mlp_norm(x_PSD))
+        if not self.across or x_PSD.device.type != "cpu":
+            return self._through(x_PSD, self.across)
+        # A CPU copies whatever is strided, forwards and backwards; turned around once, nothing is.
+        x_SPD = x_PSD.transpose(-3, -2).contiguous()
+        return self._through(x_SPD, across=False).transpose(-3, -2).contiguous()
+
+    def _through(self, x_PSD: Tensor, across: bool) -> Tensor:
+        x_PSD = x_PSD + self.attention(self._norm(x_PSD), across)
+        return x_PSD + self.mlp(self._norm(x_PSD))
+
+    def _norm(self, x_D: Tensor) -> Tensor:
+        return F.layer_norm(x_D, x_D.shape[-1:], eps=self.eps)
 
 
 class ReadyBlock(NamedTuple):
@@ -174,71 +180,106 @@ def ready_blocks(blocks: Sequence[Block], dtype: torch.dtype) -> list[ReadyBlock
 
     A GPU takes as long to start on one small matrix as on a stack of them.
     """
-    norms = ready_norms(
-        [norm for b in blocks for norm in (b.snorm1, b.snorm2, b.nnorm1, b.nnorm2)], dtype
+    attentions = ready_attentions(
+        [part for b in blocks for part in (b.sattn, b.nattn)],
+        dtype,
+        _affine([norm for b in blocks for norm in (b.snorm1, b.nnorm1)]),
     )
-    attentions = ready_attentions([part for b in blocks for part in (b.sattn, b.nattn)], dtype)
-    mlps = ready_mlps([part for b in blocks for part in (b.smlp, b.nmlp)], dtype)
-    both = zip(norms[::2], attentions, norms[1::2], mlps, strict=True)
-    halves = [ReadyHalf(*parts, across=number % 2 == 1) for number, parts in enumerate(both)]
+    mlps = ready_mlps(
+        [part for b in blocks for part in (b.smlp, b.nmlp)],
+        dtype,
+        _affine([norm for b in blocks for norm in (b.snorm2, b.nnorm2)]),
+    )
+    halves = [
+        ReadyHalf(*parts, across=number % 2 == 1, eps=blocks[0].snorm1.eps)
+        for number, parts in enumerate(zip(attentions, mlps, strict=True))
+    ]
     return [ReadyBlock(*pair) for pair in zip(halves[::2], halves[1::2], strict=True)]
 
 
-def ready_norms(layers: Sequence[nn.LayerNorm], dtype: torch.dtype) -> list[Norm]:
-    """Normalisations of one width in a precision."""
-    parts = _stacked(layer.weight for layer in layers), _stacked(layer.bias for layer in layers)
-    weights, biases = (part.to(dtype).unbind() for part in parts)
-    return [
-        Norm(weight, bias, layer.eps)
-        for weight, bias, layer in zip(weights, biases, layers, strict=True)
-    ]
+def ready_attentions(
+    layers: Sequence[Attention], dtype: torch.dtype, norm: Affine | None = None
+) -> list[ReadyAttention]:
+    """Attentions of one width in a precision, with the joined maps that `Attention` explains.
 
-
-def ready_attentions(layers: Sequence[Attention], dtype: torch.dtype) -> list[ReadyAttention]:
-    """Attentions of one width in a precision, with the joined maps that `Attention` explains."""
+    With y = f n + a behind the norm n itself, a value is W y + b = (W f) n + (W a + b). The norm is
+    the key as well: a score is (W y + b) (f n + a), of which softmax ignores what the second a
+    adds, so it is (f W f n + f (W a + b)) n.
+    """
     query_ADD, key_ADD, value_ADD = _stacked(one.qkv.weight for one in layers).chunk(3, dim=1)
     query_bias_AD, _, value_bias_AD = _stacked(one.qkv.bias for one in layers).chunk(3, dim=1)
     project_ADD = _stacked(one.proj.weight for one in layers)
     # The scores' scaling goes into the query, where it costs nothing.
     scaled_key_ADD = key_ADD.transpose(1, 2) * key_ADD.shape[1] ** -0.5
+    to_query = scaled_key_ADD @ query_ADD, _times(scaled_key_ADD, query_bias_AD)
+    to_value = project_ADD @ value_ADD, _times(project_ADD, value_bias_AD)
+    if norm is not None:
+        weight_ADD, bias_AD = _behind(norm, *to_query)
+        to_query = norm.factor[:, :, None] * weight_ADD, norm.factor * bias_AD
+        to_value = _behind(norm, *to_value)
+    bias_AD = _stacked(one.proj.bias for one in layers)
+    dropout, kept = _dropout_of(layers)
+    if not dropout:
+        # Weights that add up to 1 mix values that have the bias to what has it once.
+        to_value = to_value[0], to_value[1] + bias_AD
     parts = (
-        scaled_key_ADD @ query_ADD,
-        (scaled_key_ADD @ query_bias_AD[:, :, None])[:, :, 0],
-        project_ADD @ value_ADD,
-        (project_ADD @ value_bias_AD[:, :, None])[:, :, 0],
-        _stacked(one.proj.bias for one in layers),
+        *to_query,
+        # Both what is dropped of the weights and of what they mix.
+        *(part * kept**2 for part in to_value),
+        bias_AD * kept,
     )
     return [
         ReadyAttention(
             LinearMap(to_query, query_bias),
             LinearMap(to_value, value_bias),
-            bias,
-            layer.dropout if layer.training else 0.0,
+            bias if dropout else None,
+            dropout,
         )
-        for to_query, query_bias, to_value, value_bias, bias, layer in zip(
-            *(part.to(dtype).unbind() for part in parts), layers, strict=True
+        for to_query, query_bias, to_value, value_bias, bias in zip(
+            *(part.to(dtype).unbind() for part in parts), strict=True
         )
     ]
 
 
-def ready_mlps(layers: Sequence[MLP], dtype: torch.dtype) -> list[ReadyMLP]:
+def ready_mlps(
+    layers: Sequence[MLP], dtype: torch.dtype, norm: Affine | None = None
+) -> list[ReadyMLP]:
     """MLPs of one width in a precision."""
+    first = _stacked(one.fc1.weight for one in layers), _stacked(one.fc1.bias for one in layers)
+    if norm is not None:
+        first = _behind(norm, *first)
+    dropout, kept = _dropout_of(layers)
     parts = (
-        _stacked(one.fc1.weight for one in layers),
-        _stacked(one.fc1.bias for one in layers),
-        _stacked(one.fc2.weight for one in layers),
-        _stacked(one.fc2.bias for one in layers),
+        *first,
+        _stacked(one.fc2.weight for one in layers) * kept**2,
+        _stacked(one.fc2.bias for one in layers) * kept,
     )
     return [
-        ReadyMLP(
-            LinearMap(weight1, bias1),
-            LinearMap(weight2, bias2),
-            layer.dropout if layer.training else 0.0,
-        )
-        for weight1, bias1, weight2, bias2, layer in zip(
-            *(part.to(dtype).unbind() for part in parts), layers, strict=True
+        ReadyMLP(LinearMap(weight1, bias1), LinearMap(weight2, bias2), dropout)
+        for weight1, bias1, weight2, bias2 in zip(
+            *(part.to(dtype).unbind() for part in parts), strict=True
         )
     ]
+
+
+def _affine(norms: Sequence[nn.LayerNorm]) -> Affine:
+    return Affine(_stacked(one.weight for one in norms), _stacked(one.bias for one in norms))
+
+
+def _behind(norm: Affine, weight_ADD: Tensor, bias_AD: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear maps of what norms give, as maps of the norms themselves."""
+    return weight_ADD * norm.factor[:, None], bias_AD + _times(weight_ADD, norm.added)
+
+
+def _times(weight_ADD: Tensor, x_AD: Tensor) -> Tensor:
+    return (weight_ADD @ x_AD[:, :, None])[:, :, 0]
+
+
+def _dropout_of(layers: Sequence[Attention] | Sequence[MLP]) -> tuple[float, float]:
+    """With which probability all of the layers drop now, and what scales the rest."""
+    (probability,) = {layer.dropout if layer.training else 0.0 for layer in layers}
+    device = next(layers[0].parameters()).device
+    return probability, scale_of_kept(probability, device)
 
 
 def _stacked(parameters: Iterable[Tensor]) -> Tensor:

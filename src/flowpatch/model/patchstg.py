@@ -29,8 +29,8 @@ from flowpatch.model.settings import ModelSettings
 from flowpatch.patches.layout import PatchLayout
 from flowpatch.time_axis import DAYS_A_WEEK
 
-GROUP_BYTES = 5 * 2**18
-"""Encoded windows that go through the encoder together outside training: 1.25 MB, so that what a
+GROUP_BYTES = 9 * 2**18
+"""Encoded windows that go through the encoder together outside training: 2.25 MB, so that what a
 block makes of them is still in the cache when the next operation reads it."""
 
 
