@@ -28,6 +28,7 @@ def decode_codes(
     bodies: NDArray[np.uint8],
     pages: Table,
     has_levels: bool,
+    known: int,
     table: Words,
     words: Words,
 ) -> int:
@@ -37,7 +38,9 @@ def decode_codes(
         bodies: decompressed pages, one behind the other, and PADDING up to a whole eight.
         pages: which they are, as in `parquet_pages.py`.
         has_levels: whether entries may be missing.
-        table: what each code stands for; last, what an entry stands for that is missing.
+        known: how many codes there are.
+        table: what each code stands for, and room for others up to a power of two; last, what an
+            entry stands for that is missing.
         words: (entries of all pages,) the result.
 
     Returns:
@@ -55,7 +58,7 @@ def decode_codes(
             bits, at = varint(bodies, at, stop)
             if at < 0:
                 return BAD_RUN
-            wrong = _decode(bodies, at, stop, bits, table[:-1], out[:present])
+            wrong = _decode(bodies, at, stop, bits, known, table[:-1], out[:present])
             if wrong:
                 return wrong
         if present < entries:
@@ -98,7 +101,7 @@ def read_levels(
     if 0 < behind < at + size and head == 2 * entries and bodies[behind] == 1:
         # One run: the usual case, and nothing is to be written down.
         return at + size, entries
-    if _decode(bodies, at, at + size, 1, np.arange(2, dtype=np.int32), levels):
+    if _decode(bodies, at, at + size, 1, 2, np.arange(2, dtype=np.int32), levels):
         return -1, 0
     return at + size, int(levels.sum())
 
@@ -121,6 +124,7 @@ def _decode(
     at: int,
     stop: int,
     bits: int,
+    known: int,
     table: Words,
     words: Words,
 ) -> int:
@@ -128,9 +132,9 @@ def _decode(
     eights, width = bodies.view(np.uint64), np.uint64(bits)
     if bits > 32:
         return BAD_RUN
-    if len(table) == 0:
+    if known == 0:
         return BAD_CODE
-    last, mask = np.uint64(len(table) - 1), (np.uint64(1) << width) - np.uint64(1)
+    last, mask = np.uint64(known - 1), (np.uint64(1) << width) - np.uint64(1)
     code_bytes = (bits + 7) >> 3
     done = 0
     while done < len(words):
@@ -171,12 +175,27 @@ def _unpack(
 ) -> np.uint64:
     """What packed codes stand for, into `words` from `begin` on; gives the largest code."""
     # Unsigned: an index that may be negative is tested for that.
-    first, out = np.uint64(8 * at), np.uint64(begin)
-    largest = np.uint64(0)
-    for i in range(count):
-        code = _bits_from(eights, first + np.uint64(i) * width) & mask
+    bit, out, one, two = np.uint64(8 * at), np.uint64(begin), np.uint64(1), np.uint64(2)
+    largest, done = np.uint64(0), 0
+    if 3 * width <= 64 and mask < len(table):
+        # Three codes in 64 bits, and whatever they are, the table has room for them.
+        for _ in range(count // 3):
+            bits = _bits_from(eights, bit)
+            first, second = bits & mask, (bits >> width) & mask
+            third = (bits >> (two * width)) & mask
+            largest = max(largest, max(first, max(second, third)))
+            words[out] = table[first]
+            words[out + one] = table[second]
+            words[out + two] = table[third]
+            out += np.uint64(3)
+            bit += np.uint64(3) * width
+        done = count - count % 3
+    for _ in range(done, count):
+        code = _bits_from(eights, bit) & mask
         largest = max(largest, code)
-        words[out + np.uint64(i)] = table[min(code, last)]
+        words[out] = table[min(code, last)]
+        out += one
+        bit += width
     return largest
 
 

@@ -106,12 +106,14 @@ def words_of(chunk: ColumnChunk, meaning: Meaning, missing: np.int32) -> Iterato
     Raises:
         DamagedPageError: a page holds something else than its header says.
     """
-    table = np.append(meaning(_dictionary(chunk)), missing)
+    codes = meaning(_dictionary(chunk))
+    table = np.full(2 ** max(0, len(codes) - 1).bit_length() + 1, missing, dtype=np.int32)
+    table[: len(codes)] = codes
     for pages in _batches(chunk.pages.data):
         bodies = chunk.unpack(chunk.stored, pages)
         words = np.empty(pages[:, ENTRIES].sum(), dtype=np.int32)
         if pages[0, IS_CODED]:
-            _read_codes(chunk, bodies, pages, table, words)
+            _read_codes(chunk, bodies, pages, len(codes), table, words)
         else:
             _read_numbers(chunk, bodies, pages[0], meaning, missing, words)
         yield words
@@ -150,9 +152,14 @@ def _dictionary(chunk: ColumnChunk) -> NDArray[Any]:
 
 
 def _read_codes(
-    chunk: ColumnChunk, bodies: NDArray[np.uint8], pages: Table, table: Words, words: Words
+    chunk: ColumnChunk,
+    bodies: NDArray[np.uint8],
+    pages: Table,
+    known: int,
+    table: Words,
+    words: Words,
 ) -> None:
-    found = decode_codes(bodies, pages, chunk.has_levels, table, words)
+    found = decode_codes(bodies, pages, chunk.has_levels, known, table, words)
     if found != FINE:
         raise DamagedPageError(_WRONG[found])
 
