@@ -80,7 +80,7 @@ class Buckets:
         self._taken = np.empty((threads, 1), dtype=np.int64)
         days = -(-shape[0] // day_steps)
         self._counted = np.zeros((threads, days, len(COUNTED_BY_DAY)), dtype=np.int64)
-        self._partial: NDArray[np.float64] | None = None
+        self._partial: tuple[NDArray[np.float64], NDArray[np.int32]] | None = None
         self._partial_lock = Lock()
         self._values = np.empty(self._cells, dtype=np.float32)
         for thread in range(threads):
@@ -127,13 +127,13 @@ class Buckets:
         if self._partial is not None:
             for thread in range(threads):
                 self._keep_partial(thread)
-        partial = np.empty(0) if self._partial is None else self._partial
+        partial = self._partial or (np.empty(0), np.empty(0, dtype=np.int32))
         values = self._values[:cells]
         borders = np.linspace(0, buckets, threads + 1).astype(int).tolist()
 
         def reduce(first: int, stop: int) -> float:
             pages = self._pages(slice(None))
-            return _reduce(*pages, first, stop, self._rule, cells, partial, values)
+            return _reduce(*pages, first, stop, self._rule, cells, *partial, values)
 
         with ThreadPoolExecutor(threads) as reducing:
             largest = max(reducing.map(reduce, borders[:-1], borders[1:]))
@@ -157,9 +157,9 @@ class Buckets:
         """Empties a thread's pages into sums and counts, to which later ones are added."""
         with self._partial_lock:
             if self._partial is None:
-                self._partial = np.zeros(2 * self._cells)
+                self._partial = np.zeros(self._cells), np.zeros(self._cells, dtype=np.int32)
             pages = self._pages(slice(thread, thread + 1))
-            _gather(*pages, self._rule, self._cells, self._partial)
+            _gather(*pages, self._rule, self._cells, *self._partial)
         self._begin(thread)
 
 
@@ -274,13 +274,20 @@ def _gather(
     last: NDArray[np.int64],
     rule: int,
     cells: int,
-    sums: NDArray[np.float64],
+    totals: NDArray[np.float64],
+    counts: NDArray[np.int32],
 ) -> None:
     """Every bucket's records into the sums and counts of all cells."""
+    own = np.empty(2 * CELLS)
     for bucket in range(last.shape[1]):
         begin = bucket * CELLS
         stop = min(begin + CELLS, cells)
-        _gather_bucket(pool, before, stops, last, bucket, rule, sums[2 * begin : 2 * stop])
+        sums = own[: 2 * (stop - begin)]
+        sums[::2] = totals[begin:stop]
+        sums[1::2] = counts[begin:stop]
+        _gather_bucket(pool, before, stops, last, bucket, rule, sums)
+        totals[begin:stop] = sums[::2]
+        counts[begin:stop] = sums[1::2]
 
 
 @compiled
@@ -293,7 +300,8 @@ def _reduce(
     stop_bucket: int,
     rule: int,
     cells: int,
-    partial: NDArray[np.float64],
+    totals: NDArray[np.float64],
+    counts: NDArray[np.int32],
     result: NDArray[np.float32],
 ) -> float:
     """The values of some buckets' cells into `result`: from the pages, or from sums and counts
@@ -308,10 +316,11 @@ def _reduce(
         size = min(CELLS, cells - begin)
         if size <= 0:
             break
-        if len(partial):
-            sums = partial[2 * begin : 2 * (begin + size)]
+        sums = own[: 2 * size]
+        if len(totals):
+            sums[::2] = totals[begin : begin + size]
+            sums[1::2] = counts[begin : begin + size]
         else:
-            sums = own[: 2 * size]
             sums[:] = 0.0
             _gather_bucket(pool, before, stops, last, bucket, rule, sums)
         total, count = sums[::2], sums[1::2]
