@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from flowpatch.sources.contract import KeyColumn
+
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
@@ -52,6 +54,11 @@ def of_texts(texts: Sequence[str]) -> pa.Array:
     return pa.StringArray.from_buffers(
         len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))
     )
+
+
+def of_keys(keys: KeyColumn) -> pa.Array:
+    """One column of the keys of K nodes: whole numbers of 64 bits, or texts."""
+    return of_numbers(keys) if keys.dtype == np.int64 else of_texts(keys.tolist())
 
 
 def _cast(column: Column, to: pa.DataType, *, safe: bool = True) -> Column:

@@ -21,6 +21,7 @@ from flowpatch.maxcompute.reading import Reader, RowRange, cut, open_part
 from flowpatch.maxcompute.sessions import SessionExpiredError
 from flowpatch.maxcompute.writing import Block, Upload
 from flowpatch.sources.aggregation import Aggregate, RecordTable
+from flowpatch.sources.arrow_columns import of_keys, of_numbers
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import CellBlock, NodeIndex, Survey
 from flowpatch.sources.maxcompute_partitions import Chosen, Extent, condition
@@ -180,7 +181,7 @@ def _instant(value: str | None) -> np.datetime64 | None:
 
 def _node_rows(nodes: NodeIndex, key_types: Sequence[str]) -> pa.Table:
     keys = {
-        f"key_{i}": pa.array(keys.tolist()).cast(pa.int64() if kind == "BIGINT" else pa.string())
+        f"key_{i}": of_keys(keys).cast(pa.int64() if kind == "BIGINT" else pa.string())
         for i, (keys, kind) in enumerate(zip(nodes.keys, key_types, strict=True))
     }
-    return pa.table({**keys, "node": pa.array(nodes.index.astype(np.int64))})
+    return pa.table({**keys, "node": of_numbers(nodes.index.astype(np.int64))})

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from flowpatch.errors import ColumnError, SettingsError
-from flowpatch.sources.arrow_columns import of_numbers, of_texts, values, whole_numbers
+from flowpatch.sources.arrow_columns import of_keys, of_numbers, values, whole_numbers
 from flowpatch.sources.columns import RecordColumns
 from flowpatch.sources.contract import UNKNOWN_NODE, KeyColumn, NodeIndex, RecordBlock, Survey
 from flowpatch.sources.engine import (
@@ -338,8 +338,5 @@ def _instant(milliseconds: int | None) -> np.datetime64 | None:
 
 
 def _node_index_table(nodes: NodeIndex) -> pa.Table:
-    columns = {
-        f"key_{i}": of_numbers(keys) if keys.dtype == np.int64 else of_texts(keys.tolist())
-        for i, keys in enumerate(nodes.keys)
-    }
+    columns = {f"key_{i}": of_keys(keys) for i, keys in enumerate(nodes.keys)}
     return pa.table({**columns, "node": of_numbers(nodes.index)})

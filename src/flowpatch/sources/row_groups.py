@@ -27,13 +27,18 @@ from flowpatch.sources.listing import Listing
 from flowpatch.sources.numbering import MOST_COLUMNS, OUTSIDE, steps_within, unused_key
 from flowpatch.sources.page_compression import DamagedPageError
 from flowpatch.sources.page_entries import Words
-from flowpatch.sources.parquet_columns import ColumnChunk, Meaning, in_step, open_chunk, words_of
+from flowpatch.sources.parquet_columns import (
+    TOGETHER_ENTRIES,
+    ColumnChunk,
+    Meaning,
+    in_step,
+    open_chunk,
+    words_of,
+)
 from flowpatch.time_axis import TimeAxis
 
 MOST_RECORDS = 4_000_000
 """Of a row group that is read whole: 16 bytes each, and one is held by every thread."""
-BLOCK_RECORDS = 200_000
-"""Of one block, see `TOGETHER_ENTRIES`."""
 TICKS_A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 _NO_INSTANT = np.iinfo(np.int64).min
@@ -105,8 +110,8 @@ class RowGroupPart:
             chunks = self._chunks()
             found = iter((self._from_arrow(),)) if chunks is None else self._from_pages(chunks)
             for step, value, *keys in found:
-                for begin in range(0, len(step), BLOCK_RECORDS):
-                    rows = slice(begin, begin + BLOCK_RECORDS)
+                for begin in range(0, len(step), TOGETHER_ENTRIES):
+                    rows = slice(begin, begin + TOGETHER_ENTRIES)
                     node = self.numbers.nodes([key[rows] for key in keys])
                     yield _inside(step[rows], node, value[rows].view(np.float32))
 
